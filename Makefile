@@ -1,0 +1,32 @@
+# `make demo` and `make test` do everything on a fresh machine: Python >= 3.11, make, and a network to the
+# package registry are all they need.
+PYTHON ?= python3
+BIN := .venv/bin
+WORKDIR ?= runs/demo
+
+.PHONY: demo test lint format clean
+
+demo: .venv/installed
+	$(BIN)/python -m fetal_jax.main --config=configs/demo.py --workdir=$(WORKDIR)
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'fetal_jax needs Python 3.11 or later: make PYTHON=/path/to/python3.11 ...'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .jax_cache build *.egg-info

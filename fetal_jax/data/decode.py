@@ -1,0 +1,182 @@
+"""From PNG bytes to the uint8 array that the models are fed from."""
+
+import io
+import os
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+from PIL import Image
+
+from fetal_jax import files
+from fetal_jax.errors import UserError
+from fetal_jax.progress import Progress
+
+RECORDS_A_READ = 64
+RESIZES = ('stretch', 'pad', 'crop')
+
+# What Pillow raises on bytes that are no image, or not all of one.
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def decode(
+  png_bytes: bytes, image_size: int, channels: int, resize: str = 'stretch'
+) -> UInt8[np.ndarray, 's s c']:
+  """Decodes an image and makes it `image_size` x `image_size` with `channels` channels (1: grey, 3: RGB).
+
+  Colour becomes grey by its luminance (ITU-R 601), transparency shows black, 16 bits are scaled to 8.
+
+  Args:
+    png_bytes: an encoded image of any size and mode.
+    image_size: side of the result, in pixels.
+    channels: 1 or 3.
+    resize: 'stretch' ignores the aspect ratio, 'pad' keeps it and fills with black, 'crop' keeps it and takes
+      the centre. All are anti-aliased (bicubic).
+
+  Raises:
+    ValueError or OSError (`DAMAGED`): the bytes are not a whole image.
+  """
+  with Image.open(io.BytesIO(png_bytes)) as encoded:
+    encoded.load()
+    image = _eight_bit(encoded).convert('L' if channels == 1 else 'RGB')
+  size = (image_size, image_size)
+  width, height = image.size
+  if image.size == size:
+    pass
+  elif resize == 'stretch':
+    image = image.resize(size, Image.Resampling.BICUBIC)
+  elif resize == 'crop':
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    image = image.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+  elif resize == 'pad':
+    scale = image_size / max(width, height)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    canvas = Image.new(image.mode, size)
+    canvas.paste(
+      image.resize(inner, Image.Resampling.BICUBIC),
+      ((image_size - inner[0]) // 2, (image_size - inner[1]) // 2),
+    )
+    image = canvas
+  else:
+    raise ValueError(f'resize is {resize!r}; one of {RESIZES}')
+  return np.asarray(image).reshape(image_size, image_size, channels)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+  """The image as opaque 8-bit grey or RGB."""
+  if image.mode.startswith('I'):  # 16-bit grey
+    values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+  if image.has_transparency_data:
+    image = image.convert('RGBA')
+    return Image.alpha_composite(Image.new('RGBA', image.size, (0, 0, 0, 255)), image).convert('RGB')
+  return image if image.mode in ('L', 'RGB') else image.convert('RGB')
+
+
+def decode_all(
+  images: Iterable[tuple[str, bytes]],
+  out: UInt8[np.ndarray, 'n s s c'],
+  *,
+  resize: str = 'stretch',
+  workers: int = 0,
+  what: str = 'Decoding images',
+) -> None:
+  """Decodes N images into `out`, in order, on `workers` threads (0: one a core), showing progress.
+
+  Args:
+    images: N pairs (name, encoded bytes), read by one thread and only as far ahead as the workers need.
+    out: where the images go, for example a memory-mapped file; its shape gives size and channels.
+    resize: see `decode`.
+    workers: number of threads.
+    what: title of the progress display.
+
+  Raises:
+    UserError: an image is damaged; the error names it.
+  """
+  workers = workers or _cores()
+  _, image_size, _, channels = out.shape
+
+  def write(i: int, name: str, encoded: bytes) -> None:
+    try:
+      out[i] = decode(encoded, image_size, channels, resize)
+    except DAMAGED as error:
+      raise UserError(
+        f'image {name} is damaged ({error}); replace it or take it out of the data set'
+      ) from error
+
+  with Progress(what, len(out), 'images') as progress, ThreadPoolExecutor(workers) as pool:
+    pending: deque[Any] = deque()
+    try:
+      for i, (name, encoded) in enumerate(images):
+        pending.append(pool.submit(write, i, name, encoded))
+        if len(pending) >= 4 * workers:
+          pending.popleft().result()
+          progress.update(i + 1 - len(pending))
+      while pending:
+        pending.popleft().result()
+        progress.update(len(out) - len(pending))
+    finally:
+      for future in pending:
+        future.cancel()
+
+
+def _cores() -> int:
+  """How many cores this process may use, which in a container or a batch job is not how many there are."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def open_source(builder: Any, split: str = 'all') -> Any:
+  """The examples of a prepared TFDS builder: a sequence with random access, images as encoded bytes."""
+  import tensorflow_datasets as tfds
+
+  return builder.as_data_source(split=split, decoders={'image': tfds.decode.SkipDecoding()})
+
+
+def examples(source: Any) -> Iterator[dict[str, Any]]:
+  """All examples of `open_source`, in order, a batch of records a read."""
+  for start in range(0, len(source), RECORDS_A_READ):
+    yield from source.__getitems__(list(range(start, min(start + RECORDS_A_READ, len(source)))))
+
+
+def read_images(
+  dataset_dir: files.PathLike,
+  image_size: int,
+  channels: int,
+  *,
+  split: str = 'train',
+  resize: str = 'stretch',
+  workers: int = 0,
+) -> tuple[UInt8[np.ndarray, 'n s s c'], Int32[np.ndarray, ' n'], dict[str, Any]]:
+  """Reads a whole split of a TFDS data set from its folder.
+
+  Returns:
+    Images [N, S, S, C], labels [N], and {'class_names': names in label order, 'names': [N] names of the images}.
+
+  Raises:
+    UserError: the folder holds no whole data set, or an image is damaged.
+  """
+  import tensorflow_datasets as tfds
+
+  try:
+    builder = tfds.builder_from_directory(os.fspath(dataset_dir))
+    source = open_source(builder, split)
+  except (OSError, ValueError, KeyError, tfds.core.DatasetNotFoundError) as error:
+    raise UserError(f'{dataset_dir}: no whole TFDS data set with a split {split!r} ({error})') from error
+  images = np.empty((len(source), image_size, image_size, channels), np.uint8)
+  labels = np.empty(len(source), np.int32)
+  names: list[str] = []
+
+  def encoded() -> Iterator[tuple[str, bytes]]:
+    for i, example in enumerate(examples(source)):
+      labels[i] = example['label']
+      names.append(example['name'].decode() if 'name' in example else str(i))
+      yield names[-1], example['image']
+
+  decode_all(encoded(), images, resize=resize, workers=workers, what=f'Reading {dataset_dir}')
+  return images, labels, {'class_names': tuple(builder.info.features['label'].names), 'names': names}

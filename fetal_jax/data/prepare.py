@@ -1,0 +1,228 @@
+"""The prepare stage: every image decoded once into a memory-mapped array, and who is on which side."""
+
+import dataclasses
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from fetal_jax import files
+from fetal_jax.data import decode, sources, splits
+from fetal_jax.data import records as records_lib
+from fetal_jax.errors import UserError
+
+RESULTS = ('images.npy', 'records.csv', 'split.json')
+ORIGIN = 'origin.json'  # beside the TFDS data set: what it was built from, which TFDS does not record
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """What the later stages read.
+
+  Attributes:
+    images: uint8 [N, H, W, C], memory-mapped, read-only.
+    records: what is known about each.
+    split: indices of train, validation and test.
+    info: split.json, where all of this comes from.
+  """
+
+  images: np.ndarray
+  records: records_lib.Records
+  split: splits.Split
+  info: dict[str, Any]
+
+
+def check(config: Any) -> None:
+  """Refuses, with a UserError naming the key, settings of `config.data` that cannot work; looks at no file."""
+  data = config.data
+  for key, choices in (('source', sources.SOURCES), ('split', splits.SPLITS), ('resize', decode.RESIZES)):
+    if data[key] not in choices:
+      raise UserError(f'data.{key} is {data[key]!r}: set it to one of {", ".join(choices)}')
+  if data.image_size < 1:
+    raise UserError(f'data.image_size is {data.image_size}: set it to a positive number of pixels')
+  if data.channels not in (1, 3):
+    raise UserError(f'data.channels is {data.channels}: set it to 1 (grey) or 3 (RGB)')
+  if data.num_workers < 0:
+    raise UserError(
+      f'data.num_workers is {data.num_workers}: set it to a number of threads, or 0 for all cores'
+    )
+  if data.split == 'patient' and not 0 < data.test_fraction < 1:
+    raise UserError(f'data.test_fraction is {data.test_fraction}: set it between 0 and 1')
+  if data.source == 'image_folder' and not data.path:
+    raise UserError('data.path is empty: set --config.data.path to a folder with a sub-folder for each class')
+
+
+def run(config: Any, workdir: files.PathLike) -> None:
+  """Writes `<workdir>/data/{images.npy, records.csv, split.json}`, or finds them whole and returns.
+
+  Raises:
+    UserError: a setting or the source is not as it must be, or the workdir was prepared with other settings.
+  """
+  check(config)
+  folder = pathlib.Path(workdir) / 'data'
+  settings = _settings(config)
+  if _is_done(folder, settings):
+    logging.info('prepare: done already (%s)', folder)
+    return
+
+  builder = _build(config.data, folder / 'tfds', settings)
+  try:
+    _write(builder, config, folder, settings)
+  except UserError:
+    # The user will mend the source, so the next attempt has to read it again.
+    (folder / 'tfds' / ORIGIN).unlink()
+    raise
+
+
+def load(workdir: files.PathLike) -> Prepared:
+  """Reads what `run` wrote.
+
+  Raises:
+    UserError: the stage has not been run, or its files do not fit together.
+  """
+  folder = pathlib.Path(workdir) / 'data'
+  for name in RESULTS:
+    if not (folder / name).is_file():
+      raise UserError(f'{folder / name} is not there: run --stage=prepare first')
+  try:
+    info = files.read_json(folder / 'split.json')
+    images = np.load(folder / 'images.npy', mmap_mode='r')
+    records = records_lib.read_csv(folder / 'records.csv', info['class_names'])
+    split = splits.Split(*(np.asarray(info[side], np.int64) for side in splits.SIDES))
+  except (ValueError, KeyError) as error:
+    raise UserError(
+      f'{folder}: damaged ({error}); delete the folder and run --stage=prepare again'
+    ) from error
+  if not len(images) == len(records) == info['num_images']:
+    raise UserError(
+      f'{folder}: its files do not fit together; delete the folder and run --stage=prepare again'
+    )
+  return Prepared(images, records, split, info)
+
+
+def _settings(config: Any) -> dict[str, Any]:
+  """Every setting that decides what this stage writes."""
+  data = config.data
+  keys = ('source', *sources.KEYS[data.source], 'image_size', 'channels', 'resize', 'split')
+  settings = {key: data[key] for key in keys}
+  if data.split == 'patient':
+    settings['test_fraction'] = data.test_fraction
+  return {**settings, 'seed': config.seed}
+
+
+def _is_done(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
+  """Whether the stage's files are whole; UserError if they were made with other settings."""
+  if not (folder / 'split.json').is_file():
+    return False
+  info = files.read_json(folder / 'split.json')
+  for key, value in settings.items():
+    if info.get(key) != value:
+      name = key if key == 'seed' else f'data.{key}'
+      raise UserError(
+        f'{folder} was prepared with {name}={info.get(key)!r}, not {value!r}: use a new --workdir, or set it back'
+      )
+  for name, key in (('images.npy', 'images_sha256'), ('records.csv', 'records_sha256')):
+    if not (folder / name).is_file() or files.sha256(folder / name) != info[key]:
+      logging.warning('%s is not as it was written: preparing again', folder / name)
+      return False
+  return True
+
+
+def _build(data: Any, folder: pathlib.Path, settings: dict[str, Any]) -> Any:
+  """The source as a TFDS data set under `folder`: opened if it was built from the same source, else built."""
+  import tensorflow_datasets as tfds
+
+  origin = {key: settings[key] for key in ('source', *sources.KEYS[data.source])}
+  note = folder / ORIGIN
+  if note.is_file():
+    built = files.read_json(note)
+    if built['origin'] == origin and (folder / built['directory']).is_dir():
+      return tfds.builder_from_directory(folder / built['directory'])
+  for old in folder.glob('*'):  # another source's, or half of this one: a killed build
+    if old.is_dir() and old.name != 'downloads':
+      shutil.rmtree(old)
+  builder = sources.SOURCES[data.source](data, folder)
+  tfds.disable_progress_bar()  # the builders show their own
+  builder.download_and_prepare(
+    download_dir=sources.download_dir(data),
+    download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+  )
+  directory = pathlib.Path(builder.data_dir).relative_to(folder).as_posix()
+  files.write_json(note, {'origin': origin, 'directory': directory})
+  return builder
+
+
+def _write(builder: Any, config: Any, folder: pathlib.Path, settings: dict[str, Any]) -> None:
+  """Splits and decodes a built TFDS data set and writes the stage's files, split.json last."""
+  data = config.data
+  source = decode.open_source(builder)
+  records = _records(source, tuple(builder.info.features['label'].names))
+  split = splits.SPLITS[data.split](records, seed=config.seed, test_fraction=data.test_fraction)
+  about = splits.describe(records, split)
+  _log_split(data.split, about)
+
+  shape = (len(records), data.image_size, data.image_size, data.channels)
+  with files.replacing(folder / 'images.npy') as temporary:
+    images = np.lib.format.open_memmap(temporary, mode='w+', dtype=np.uint8, shape=shape)
+    encoded = ((example['name'].decode(), example['image']) for example in decode.examples(source))
+    decode.decode_all(encoded, images, resize=data.resize, workers=data.num_workers)
+    images.flush()
+    del images
+  records_lib.write_csv(folder / 'records.csv', records)
+  info = {
+    **settings,
+    'class_names': list(records.class_names),
+    'num_images': len(records),
+    **about,
+    'split_hash': splits.split_hash(records, split),
+    'images_sha256': files.sha256(folder / 'images.npy'),
+    'records_sha256': files.sha256(folder / 'records.csv'),
+    **{side: getattr(split, side).tolist() for side in splits.SIDES},
+  }
+  files.write_json(folder / 'split.json', info)
+  logging.info('prepare: %s images of %s in %s', f'{len(records):,}', ' x '.join(map(str, shape[1:])), folder)
+
+
+def _records(source: Any, class_names: tuple[str, ...]) -> records_lib.Records:
+  """The records of a data set with the features of `fetal_jax.data.features`."""
+  from fetal_jax.data.features import OFFICIAL_TRAIN_UNKNOWN
+
+  columns: dict[str, list[Any]] = {}
+  for example in decode.examples(source):
+    del example['image']
+    for key, value in example.items():
+      columns.setdefault(key, []).append(value.decode() if isinstance(value, bytes) else int(value))
+  known = OFFICIAL_TRAIN_UNKNOWN not in columns['official_train']
+  return records_lib.make(
+    columns['name'],
+    columns['label'],
+    columns['patient'],
+    class_names,
+    brain_planes=columns['brain_plane'],
+    operators=columns['operator'],
+    machines=columns['machine'],
+    official_train=[train == 1 for train in columns['official_train']] if known else None,
+  )
+
+
+def _log_split(name: str, about: dict[str, Any]) -> None:
+  """Logs the images per class and side, and what the split lets through."""
+  classes = list(about['images']['train'])
+  width = max(map(len, classes), default=0)
+  logging.info('Split %r: images per class', name)
+  logging.info('  %s %10s %10s %10s', ' ' * width, *splits.SIDES)
+  for label in classes:
+    counts = [about['images'][side][label] for side in splits.SIDES]
+    logging.info('  %s %10d %10d %10d', label.ljust(width), *counts)
+    for side, count in zip(splits.SIDES, counts, strict=True):
+      if not count:
+        logging.warning('class %s has no %s images: nothing can be said of it there', label, side)
+  logging.info('  %s %10d %10d %10d', 'all'.ljust(width), *about['totals'].values())
+  logging.info('  %s %10d %10d %10d', 'patients'.ljust(width), *about['patients'].values())
+  logging.info(
+    '  %.1f %% of the test images show a patient who is also in train or validation, %.1f %% in the same class',
+    100 * about['test_patient_overlap'],
+    100 * about['test_patient_class_overlap'],
+  )

@@ -1,0 +1,1 @@
+"""Judgement of classifiers and of synthetic images."""

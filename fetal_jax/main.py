@@ -1,0 +1,175 @@
+"""The command: `python -m fetal_jax.main --config=configs/demo.py --workdir=runs/demo`.
+
+Reads the flags and runs the stages; what they do is in libraries that a notebook can import.
+"""
+
+import argparse
+import datetime
+import importlib
+import json
+import logging as python_logging
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import time
+from importlib import metadata
+from typing import Any
+
+import ml_collections
+from absl import logging
+
+from fetal_jax import config as config_lib
+from fetal_jax.errors import UserError
+from fetal_jax.files import read_json, write_json
+from fetal_jax.progress import duration
+
+STAGES = {
+  'prepare': 'fetal_jax.data.prepare',
+  'diffusion': 'fetal_jax.train.diffusion',
+  'sample': 'fetal_jax.synthesis.generate',
+  'classify': 'fetal_jax.train.classify',
+  'report': 'fetal_jax.report.page',
+}
+
+_HELP = """\
+The flow: prepare -> diffusion -> sample -> classify -> report. A stage that is done says so and returns, one
+that was interrupted goes on, so the same command is also the way to resume.
+
+Any value of the config can be set: --config.diffusion.learning_rate=1e-4 --config.classify.models=resnet50,swin_t
+"""
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, ml_collections.ConfigDict]:
+  """Flags and the config they ask for, checked.
+
+  Raises:
+    UserError: an unknown flag or key, or a value that cannot be.
+  """
+  parser = argparse.ArgumentParser(
+    prog='python -m fetal_jax.main',
+    description=_HELP,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    '--config', required=True, metavar='FILE[:ARG]', help='an experiment, such as configs/demo.py'
+  )
+  parser.add_argument('--workdir', metavar='DIR', help='where everything goes, and where it resumes from')
+  parser.add_argument(
+    '--stage', default='all', choices=('all', *STAGES), help='one stage instead of all of them'
+  )
+  parser.add_argument('--print_config', action='store_true', help='print every setting and stop')
+  flags, rest = parser.parse_known_args(argv)
+  config = config_lib.load_file(flags.config)
+  for argument in rest:
+    key, equals, text = argument.partition('=')
+    if not key.startswith('--config.') or not equals:
+      raise UserError(
+        f'{argument}: no such flag; --help lists them, settings are --config.<section>.<key>=<value>'
+      )
+    config_lib.override(config, key.removeprefix('--config.'), text)
+  check(config)
+  if not flags.print_config and not flags.workdir:
+    raise UserError('--workdir is missing: name a folder for the results, such as --workdir=runs/demo')
+  return flags, config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """All checks that need nothing but the config."""
+  from fetal_jax.train import regimes
+
+  config_lib.validate(config)
+  regimes.check(config)
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: list[str]) -> None:
+  """Runs stages in order in this process, with logs and accounts in the workdir."""
+  from fetal_jax import parallel
+
+  parallel.initialize_hosts()
+  parallel.enable_compilation_cache(config.compilation_cache)
+  workdir.mkdir(parents=True, exist_ok=True)
+  _write_config(config, workdir)
+  clock = time.monotonic()
+  for stage in stages:
+    start = time.monotonic()
+    worked = importlib.import_module(STAGES[stage]).run(config, workdir)
+    if worked:
+      _account(workdir, stage, time.monotonic() - start, parallel.device_summary())
+  report = workdir / 'report' / 'index.html'
+  done = f'{", ".join(stages)} done in {duration(time.monotonic() - clock)}'
+  logging.info('%s%s', done, f'; the report: {report}' if report.is_file() else '')
+
+
+def _account(workdir: pathlib.Path, stage: str, seconds: float, device: str) -> None:
+  """Adds to logs/stages.json what a stage took; a resumed stage adds up."""
+  path = workdir / 'logs' / 'stages.json'
+  accounts = read_json(path) if path.is_file() else {}
+  before = accounts.get(stage, {})
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
+  accounts[stage] = {
+    'seconds': round(before.get('seconds', 0.0) + seconds, 1),
+    'peak_memory_gib': round(max(before.get('peak_memory_gib', 0.0), peak), 2),
+    'finished': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'device': device,
+    'cpu_cores': os.cpu_count(),
+  }
+  write_json(path, accounts)
+
+
+def _write_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'numpy')
+  root = pathlib.Path(__file__).resolve().parent.parent
+  commit = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=root, capture_output=True, text=True, check=False)
+  write_json(
+    workdir / 'config.json',
+    {
+      'config': config_lib.to_dict(config),
+      'versions': {
+        'fetal_jax': metadata.version('fetal_jax'),
+        'python': sys.version.split()[0],
+        **{name: metadata.version(name) for name in packages},
+      },
+      'git_commit': commit.stdout.strip() or None,
+    },
+  )
+
+
+def _start_logging(workdir: pathlib.Path) -> None:
+  """This project's lines and everybody's warnings go to stderr and to logs/run.log."""
+  (workdir / 'logs').mkdir(parents=True, exist_ok=True)
+  package = str(pathlib.Path(__file__).resolve().parent)
+  file = python_logging.FileHandler(workdir / 'logs' / 'run.log', encoding='utf-8')
+  handlers: list[python_logging.Handler] = [python_logging.StreamHandler(sys.stderr), file]
+  for handler in handlers:
+    handler.addFilter(
+      lambda record: record.levelno >= python_logging.WARNING or record.pathname.startswith(package)
+    )
+    handler.setFormatter(python_logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+  python_logging.basicConfig(level=python_logging.INFO, handlers=handlers, force=True)
+  logging.set_verbosity(logging.INFO)
+
+
+def main(argv: list[str]) -> int:
+  """Returns the exit code: 0, 2 for what the user can mend, 130 for ctrl-C."""
+  try:
+    flags, config = parse(argv)
+    if flags.print_config:
+      print(json.dumps(config_lib.to_dict(config), indent=2))
+      return 0
+    workdir = pathlib.Path(flags.workdir)
+    _start_logging(workdir)
+    run(config, workdir, list(STAGES) if flags.stage == 'all' else [flags.stage])
+  except UserError as error:
+    print(f'fetal_jax: {error}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print('fetal_jax: stopped; the same command goes on from the last checkpoint', file=sys.stderr)
+    return 130
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,242 @@
+"""The blocks of the ADM networks (Dhariwal & Nichol 2021, arXiv:2105.05233, appendix A), channels last.
+
+Convolutions and attention run in `dtype`; embeddings and the statistics of norms stay float32. Kernels and
+biases start uniform in ±1/sqrt(fan_in) as in the reference, except where a block must start as the identity.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Num
+
+from fetal_jax.models.layers import torch_bias, torch_kernel
+
+Dtype = Any
+Implementation = Literal['xla', 'cudnn']
+
+
+def _inits(fan_in: int, zero: bool) -> dict[str, Any]:
+  if zero:
+    return {'kernel_init': nn.initializers.zeros, 'bias_init': nn.initializers.zeros}
+  return {'kernel_init': torch_kernel, 'bias_init': torch_bias(fan_in)}
+
+
+def conv(x: Array, features: int, name: str, *, dtype: Dtype, strides: int = 1, zero: bool = False) -> Array:
+  """3x3 convolution, zero-padded by one pixel on every side (also when strided)."""
+  inits = _inits(9 * x.shape[-1], zero)
+  return nn.Conv(features, (3, 3), strides, padding=1, dtype=dtype, name=name, **inits)(x)
+
+
+def dense(x: Array, features: int, name: str, *, dtype: Dtype, zero: bool = False) -> Array:
+  """Linear layer on the channels: the reference's Linear and its 1x1 convolutions."""
+  return nn.Dense(features, dtype=dtype, name=name, **_inits(x.shape[-1], zero))(x)
+
+
+def group_norm(x: Array, name: str, *, dtype: Dtype) -> Array:
+  """GroupNorm with float32 statistics and 32 groups; gcd(32, channels) where 32 does not divide them.
+
+  The two-pass variance matters: E[x²] - E[x]² is off by 9e-2 on low-contrast groups.
+  """
+  groups = math.gcd(32, x.shape[-1])
+  return nn.GroupNorm(groups, epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name)(x)
+
+
+def timestep_embedding(t: Num[Array, 'b'], features: int) -> Float[Array, 'b d']:
+  """Sinusoids of the timestep: cosines first, wavelengths from 2π to 2π·10⁴, zero-padded if `features` is odd."""
+  half = features // 2
+  frequencies = jnp.exp(-math.log(10000) * jnp.arange(half, dtype=jnp.float32) / half)
+  angles = t.astype(jnp.float32)[:, None] * frequencies
+  embedding = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+  return jnp.pad(embedding, ((0, 0), (0, features % 2)))
+
+
+class TimeEmbedding(nn.Module):
+  """Timesteps `[B]` → float32 embeddings `[B, 4·width]`."""
+
+  width: int
+
+  @nn.compact
+  def __call__(self, t: Num[Array, 'b']) -> Float[Array, 'b d']:
+    emb = timestep_embedding(t, self.width)
+    emb = dense(emb, 4 * self.width, 'dense_0', dtype=jnp.float32)
+    return dense(nn.silu(emb), 4 * self.width, 'dense_1', dtype=jnp.float32)
+
+
+def upsample(x: Float[Array, 'b h w c']) -> Float[Array, 'b 2*h 2*w c']:
+  """Nearest neighbour, twice the size; a broadcast, for transposed convolutions are slow in XLA."""
+  b, h, w, c = x.shape
+  return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+
+
+def downsample(x: Float[Array, 'b h w c']) -> Float[Array, 'b h//2 w//2 c']:
+  """Mean of every 2x2 pixels."""
+  b, h, w, c = x.shape
+  return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+
+
+class ResBlock(nn.Module):
+  """Residual block, conditioned on an embedding by scale and shift (FiLM) or by addition.
+
+  `resample` ('up', 'down' or None) sits between the first activation and its convolution, and on the skip.
+  """
+
+  features: int
+  resample: str | None = None
+  dropout: float = 0.0
+  use_scale_shift_norm: bool = True
+  dtype: Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b h w c'], emb: Float[Array, 'b d'], train: bool = False
+  ) -> Float[Array, 'b h2 w2 c2']:
+    resample = {'up': upsample, 'down': downsample, None: lambda h: h}[self.resample]
+
+    h = resample(nn.silu(group_norm(x, 'norm_in', dtype=self.dtype)))
+    h = conv(h, self.features, 'conv_in', dtype=self.dtype)
+
+    channels = 2 * self.features if self.use_scale_shift_norm else self.features
+    emb = dense(nn.silu(emb), channels, 'embed', dtype=jnp.float32)[:, None, None].astype(self.dtype)
+    if self.use_scale_shift_norm:
+      scale, shift = jnp.split(emb, 2, axis=-1)
+      h = group_norm(h, 'norm_out', dtype=self.dtype) * (1 + scale) + shift
+    else:
+      h = group_norm(h + emb, 'norm_out', dtype=self.dtype)
+
+    h = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(h))
+    h = conv(h, self.features, 'conv_out', dtype=self.dtype, zero=True)
+
+    x = resample(x)
+    if x.shape[-1] != self.features:
+      x = dense(x, self.features, 'skip', dtype=self.dtype)
+    return x + h
+
+
+def _attention_implementation(dtype: Dtype, head_dim: int) -> Implementation:
+  """cuDNN's flash attention where it is known to run, XLA's everywhere else."""
+  device = jax.local_devices()[0]
+  if device.platform != 'gpu' or 'cuda' not in device.client.platform_version:
+    return 'xla'
+  if jnp.dtype(dtype) not in (jnp.bfloat16, jnp.float16):
+    return 'xla'
+  largest = 256 if float(device.compute_capability) >= 9 else 128
+  return 'cudnn' if head_dim % 8 == 0 and head_dim <= largest else 'xla'
+
+
+def attention(
+  qkv: Float[Array, 'b n c3'], heads: int, implementation: Implementation | None = None
+) -> Float[Array, 'b n c']:
+  """Self-attention with float32 softmax on channels laid out `[q|k|v][head]`; XLA or cuDNN, None to choose."""
+  b, n, channels = qkv.shape
+  head_dim = channels // 3 // heads
+  q, k, v = jnp.moveaxis(qkv.reshape(b, n, 3, heads, head_dim), 2, 0)
+  implementation = implementation or _attention_implementation(qkv.dtype, head_dim)
+  return jax.nn.dot_product_attention(q, k, v, implementation=implementation).reshape(b, n, channels // 3)
+
+
+def count_heads(channels: int, num_heads: int, num_head_channels: int | None) -> int:
+  """Number of attention heads; `num_head_channels` has precedence over `num_heads`.
+
+  Raises:
+    ValueError: the heads do not divide the channels.
+  """
+  divisor = num_head_channels or num_heads
+  if channels % divisor:
+    what = 'num_head_channels' if num_head_channels else 'num_heads'
+    raise ValueError(f'{channels} channels are not divisible by {what}={divisor}')
+  return channels // divisor if num_head_channels else divisor
+
+
+class AttentionBlock(nn.Module):
+  """Residual self-attention over all pixels."""
+
+  num_heads: int = 4
+  num_head_channels: int | None = None
+  dtype: Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+    b, h, w, c = x.shape
+    heads = count_heads(c, self.num_heads, self.num_head_channels)
+    y = group_norm(x, 'norm', dtype=self.dtype).reshape(b, h * w, c)
+    y = attention(dense(y, 3 * c, 'qkv', dtype=self.dtype), heads)
+    y = dense(y, c, 'proj', dtype=self.dtype, zero=True)
+    return x + y.reshape(b, h, w, c)
+
+
+def make_blocks(
+  *,
+  num_heads: int,
+  num_head_channels: int | None,
+  dropout: float,
+  use_scale_shift_norm: bool,
+  dtype: Dtype,
+  remat: bool,
+) -> tuple[Callable[..., nn.Module], Callable[..., nn.Module]]:
+  """The constructors of the residual and the attention block that a whole network shares."""
+  res_block = nn.remat(ResBlock, static_argnums=(3,)) if remat else ResBlock
+  attention_block = nn.remat(AttentionBlock) if remat else AttentionBlock
+  return (
+    functools.partial(res_block, dropout=dropout, use_scale_shift_norm=use_scale_shift_norm, dtype=dtype),
+    functools.partial(attention_block, num_heads=num_heads, num_head_channels=num_head_channels, dtype=dtype),
+  )
+
+
+def encode(
+  x: Float[Array, 'b h w c'],
+  emb: Float[Array, 'b d'],
+  train: bool,
+  *,
+  res_block: Callable[..., nn.Module],
+  attention_block: Callable[..., nn.Module],
+  width: int,
+  channel_mult: Sequence[float],
+  num_res_blocks: int,
+  attention_downsamples: Sequence[int],
+  resblock_updown: bool,
+  dtype: Dtype,
+) -> tuple[Float[Array, 'b h2 w2 c2'], list[Array]]:
+  """The half that the UNet and its guide share: all levels down, then the middle.
+
+  To be called in the `nn.compact` method of the network that owns the parameters. `in_<k>` numbers the
+  outputs that the decoder takes as skips.
+
+  Returns:
+    The features after the middle block, and the outputs of stem, blocks and downsamplings in order.
+
+  Raises:
+    ValueError: height or width is not divisible by the total downsampling.
+  """
+  factor = 2 ** (len(channel_mult) - 1)
+  if x.shape[1] % factor or x.shape[2] % factor:
+    raise ValueError(
+      f'images of {x.shape[1]}x{x.shape[2]} are not divisible by the downsampling factor {factor}'
+    )
+
+  h = conv(x, int(width * channel_mult[0]), 'in_0', dtype=dtype)
+  outputs = [h]
+  for level, mult in enumerate(channel_mult):
+    channels = int(width * mult)
+    for _ in range(num_res_blocks):
+      k = len(outputs)
+      h = res_block(channels, name=f'in_{k}_res')(h, emb, train)
+      if 2**level in attention_downsamples:
+        h = attention_block(name=f'in_{k}_attention')(h)
+      outputs.append(h)
+    if level < len(channel_mult) - 1:
+      k = len(outputs)
+      if resblock_updown:
+        h = res_block(channels, 'down', name=f'in_{k}_down')(h, emb, train)
+      else:
+        h = conv(h, channels, f'in_{k}_down', dtype=dtype, strides=2)
+      outputs.append(h)
+
+  h = res_block(channels, name='middle_0_res')(h, emb, train)
+  h = attention_block(name='middle_1_attention')(h)
+  h = res_block(channels, name='middle_2_res')(h, emb, train)
+  return h, outputs

@@ -1,0 +1,139 @@
+"""Devices: the mesh, how arrays lie on it, and the start of several hosts.
+
+One process on one CPU is the same code with a mesh of one device.
+"""
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fetal_jax.errors import UserError
+
+_BATCH_AXES = ('data', 'fsdp')
+
+
+def initialize_hosts() -> None:
+  """Joins the other processes of a multi-host run, where there are any.
+
+  TPU pods, SLURM, Open MPI and Kubernetes are recognised by JAX itself; elsewhere a plain launch sets
+  `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. One process: does nothing.
+  """
+  if address := os.environ.get('JAX_COORDINATOR_ADDRESS'):
+    jax.distributed.initialize(
+      address, int(os.environ['JAX_NUM_PROCESSES']), int(os.environ['JAX_PROCESS_ID'])
+    )
+  elif (
+    int(os.environ.get('SLURM_NTASKS', 1)) > 1
+    or len(os.environ.get('TPU_WORKER_HOSTNAMES', '').split(',')) > 1
+  ):
+    jax.distributed.initialize()
+
+
+def enable_compilation_cache(setting: str) -> None:
+  """Keeps compiled programs on disk, so that a second start of the same run skips compilation.
+
+  Args:
+    setting: 'auto' (a folder in the user's cache folder), 'off', or a folder.
+  """
+  if setting == 'off' or jax.config.jax_compilation_cache_dir:  # the user's own environment wins
+    return
+  base = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+  folder = base / 'fetal_jax' / 'xla' if setting == 'auto' else pathlib.Path(setting)
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+  """A mesh with axes `data` and `fsdp` over all devices of all hosts.
+
+  Args:
+    data: devices along the batch axis; -1 takes what `fsdp` leaves.
+    fsdp: devices that share one copy of the parameters.
+
+  Raises:
+    UserError: the sizes do not multiply to the number of devices.
+  """
+  devices = np.asarray(jax.devices())
+  if data == -1 and fsdp > 0 and devices.size % fsdp == 0:
+    data = devices.size // fsdp
+  if data < 1 or fsdp < 1 or data * fsdp != devices.size:
+    raise UserError(
+      f'config.mesh: data={data} x fsdp={fsdp} does not make the {devices.size} devices there are'
+    )
+  return Mesh(devices.reshape(data, fsdp), _BATCH_AXES)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Every device holds the whole array."""
+  return NamedSharding(mesh, P())
+
+
+def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
+  """Array axis `axis` is spread over all devices, the others are whole."""
+  return NamedSharding(mesh, P(*[None] * axis, _BATCH_AXES))
+
+
+def state_sharding(mesh: Mesh, shapes: Any) -> Any:
+  """How a training state lies on the mesh: replicated, or spread over `fsdp` when it is larger than 1.
+
+  The largest dimension that `fsdp` divides is spread; arrays without one (scalars, small vectors) are
+  replicated.
+
+  Args:
+    mesh: from `make_mesh`.
+    shapes: a pytree of arrays or `jax.ShapeDtypeStruct`.
+
+  Returns:
+    The same pytree of `NamedSharding`.
+  """
+  fsdp = mesh.shape['fsdp']
+
+  def sharding(leaf: Any) -> NamedSharding:
+    candidates = [axis for axis, size in enumerate(leaf.shape) if size % fsdp == 0]
+    if fsdp == 1 or leaf.size < 2**10 or not candidates:
+      return replicated(mesh)
+    widest = max(candidates, key=lambda axis: leaf.shape[axis])
+    return NamedSharding(mesh, P(*[None] * widest, 'fsdp'))
+
+  return jax.tree.map(sharding, shapes)
+
+
+def check_batch(mesh: Mesh, batch_size: int, key: str) -> None:
+  """Raises UserError where `batch_size` (the setting `key`) does not divide over the devices."""
+  if batch_size % mesh.size:
+    raise UserError(f'config.{key}={batch_size}: must be divisible by the {mesh.size} devices')
+
+
+def put_batch(mesh: Mesh, batch: Any, axis: int = 0) -> Any:
+  """Moves a global batch of host arrays onto the mesh, spread along `axis`; asynchronous.
+
+  Every process passes the same global batch and uploads only the rows of its own devices.
+  """
+  sharding = batch_sharding(mesh, axis)
+
+  def put(array: np.ndarray) -> jax.Array:
+    if jax.process_count() == 1:
+      return jax.device_put(array, sharding)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+  return jax.tree.map(put, batch)
+
+
+def device_summary() -> str:
+  """For example `8 x NVIDIA H100 on 1 host`."""
+  hosts = jax.process_count()
+  return f'{jax.device_count()} x {jax.devices()[0].device_kind} on {hosts} host{"s" if hosts > 1 else ""}'
+
+
+def compute_dtype(setting: str) -> Any:
+  """The dtype of matmuls and convolutions: `auto` is bfloat16 on accelerators and float32 on the CPU."""
+  if setting == 'auto':
+    setting = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  logging.log_first_n(logging.INFO, 'Matmuls and convolutions in %s on %s.', 1, setting, device_summary())
+  return jax.numpy.dtype(setting)

@@ -1,0 +1,1 @@
+"""Synthetic data sets: label plan, sampling, storage, programmatic API."""

@@ -1,0 +1,161 @@
+"""Sampling from a program: `sampler = load_sampler(workdir); images = sampler(labels)`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from fetal_jax import parallel
+from fetal_jax.errors import UserError
+from fetal_jax.files import PathLike
+from fetal_jax.synthesis.sampling import image_keys, make_sample
+from fetal_jax.synthesis.trained import Trained, load_trained
+from fetal_jax.train import networks
+
+_STAGE_KEY = 2
+
+
+class Sampler:
+  """Draws labelled images from a trained model; keeps what it compiled.
+
+  Image `indices[i]` of (seed, round) is the same image in any batch and on any number of devices.
+
+  Args:
+    trained: from `load_trained`.
+  """
+
+  def __init__(self, trained: Trained) -> None:
+    self.trained = trained
+    self._compiled: dict[tuple[Any, ...], Any] = {}
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """Label order."""
+    return self.trained.class_names
+
+  def __call__(
+    self, labels: Int[Any, 'n'], *, batch_size: int = 64, **settings: Any
+  ) -> UInt8[np.ndarray, 'n h w c']:
+    """Draws one image a label.
+
+    Args:
+      labels: integers [N] in the order of `class_names`.
+      batch_size: images a dispatch; the last batch is padded.
+      **settings: as of `batches`.
+
+    Returns:
+      uint8 [N, H, W, C].
+
+    Raises:
+      UserError: a label out of range, or settings that the model cannot do.
+    """
+    labels = np.asarray(labels)
+    batch_size = min(batch_size, max(len(labels), 1))
+    parts = [
+      np.asarray(images)[:count] for count, images in self.batches(labels, batch_size=batch_size, **settings)
+    ]
+    return np.concatenate(parts) if parts else np.zeros((0, *self.trained.image_shape), np.uint8)
+
+  def batches(
+    self,
+    labels: Int[Any, 'n'],
+    *,
+    indices: Int[Any, 'n'] | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    round: int = 0,
+    method: str = 'ancestral',
+    steps: int = 250,
+    guidance_scale: float | None = None,
+    interval: tuple[int, int] | None = None,
+    guidance_at: str = 'x_t',
+    eta: float = 0.0,
+    clip: str | None = 'static',
+  ) -> Iterator[tuple[int, jax.Array]]:
+    """Draws batch by batch, without waiting for the device: for runs too long to hold in memory.
+
+    Args:
+      labels: integers [N].
+      indices: integers [N], which images of the round; 0 … N-1 by default.
+      batch_size: images a dispatch, rounded up to whole devices.
+      seed: of the round's keys.
+      round: number of the round.
+      method: `ancestral`, `ddim` or `dpmpp_2m`.
+      steps: of the respaced process.
+      guidance_scale: by default what the model's config says for sampling; 0 leaves the guide out.
+      interval: (low, high) timesteps in which the guide acts; None = all.
+      guidance_at: `x_t` or `mean`.
+      eta: stochasticity of DDIM.
+      clip: `static`, `dynamic` or None.
+
+    Yields:
+      (number of images that count, uint8 [B, H, W, C] on the device); the rest of the last batch is padding.
+    """
+    trained = self.trained
+    labels = np.asarray(labels, np.int32)
+    indices = np.arange(len(labels)) if indices is None else np.asarray(indices)
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(trained.class_names):
+      raise UserError(
+        f'labels must lie in 0 … {len(trained.class_names) - 1}: {", ".join(trained.class_names)}'
+      )
+    if guidance_scale is None:
+      guidance_scale = trained.config.sample.guidance_scale if trained.guide is not None else 0.0
+    if guidance_scale and trained.guide is None:
+      raise UserError('this model was trained without a guide: use guidance_scale=0')
+    batch_size = -(-batch_size // trained.mesh.size) * trained.mesh.size
+    settings = (batch_size, method, steps, guidance_scale, interval, guidance_at, eta, clip)
+    if settings not in self._compiled:
+      self._compiled[settings] = self._compile(*settings)
+    sample = self._compiled[settings]
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _STAGE_KEY), round)
+    for start in range(0, len(labels), batch_size):
+      count = min(batch_size, len(labels) - start)
+      rows = np.minimum(np.arange(start, start + batch_size), len(labels) - 1)  # padding repeats the last
+      inputs = parallel.put_batch(trained.mesh, (indices[rows].astype(np.int32), labels[rows]))
+      yield count, sample(trained.params, key, *inputs)
+
+  def _compile(self, batch_size, method, steps, guidance_scale, interval, guidance_at, eta, clip) -> Any:
+    trained = self.trained
+    sample = make_sample(
+      trained.unet,
+      trained.guide,
+      networks.make_sampling_process(trained.config, method, steps),
+      image_shape=trained.image_shape,
+      method=method,
+      guidance_scale=guidance_scale,
+      guidance_interval=interval,
+      guidance_at=guidance_at,
+      eta=eta,
+      clip=clip,
+    )
+    params = {
+      'unet': trained.params['unet'],
+      **({'guide': trained.params['guide']} if guidance_scale else {}),
+    }
+    whole, spread = parallel.replicated(trained.mesh), parallel.batch_sharding(trained.mesh)
+    # Parameters stay (nothing is donated but x_t, inside the scan); images come back spread over the devices.
+    jitted = jax.jit(
+      lambda params, key, indices, labels: sample(params, image_keys(key, indices), labels),
+      in_shardings=(whole, whole, spread, spread),
+      out_shardings=spread,
+    )
+    vector = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    compiled = jitted.lower(params, jax.random.key(0), vector, vector).compile()
+    return lambda params, key, indices, labels: compiled(
+      {name: params[name] for name in (['unet', 'guide'] if guidance_scale else ['unet'])},
+      key,
+      indices,
+      labels,
+    )
+
+
+def load_sampler(workdir_or_checkpoints: PathLike, *, ema_index: int = 0) -> Sampler:
+  """Opens the newest checkpoint of a workdir (or of a `diffusion/checkpoints` folder) for sampling.
+
+  Raises:
+    UserError: there is no checkpoint, or it cannot be read.
+  """
+  return Sampler(load_trained(workdir_or_checkpoints, ema_index=ema_index))

@@ -1,0 +1,96 @@
+"""Sampling as a pure function: parameters, keys and labels in, uint8 images out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+from fetal_jax.diffusion.guidance import classifier_guidance
+from fetal_jax.diffusion.samplers import SAMPLERS
+from fetal_jax.diffusion.schedule import Process
+
+# The draw of x_T; loop indices of the process are below it.
+_INITIAL = 2**31 - 1
+
+
+def image_keys(key: Key[Array, ''], indices: Int[Array, 'b']) -> Key[Array, 'b']:
+  """One key an image, folded from its index: image k is the same in any batch, on any number of devices."""
+  return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+
+
+def make_sample(
+  unet: nn.Module,
+  guide: nn.Module | None,
+  process: Process,
+  *,
+  image_shape: tuple[int, int, int],
+  method: str = 'ancestral',
+  guidance_scale: float = 0.0,
+  guidance_interval: tuple[int, int] | None = None,
+  guidance_at: str = 'x_t',
+  eta: float = 0.0,
+  clip: str | None = 'static',
+) -> Callable[[dict[str, Any], Key[Array, 'b'], Int[Array, 'b']], UInt8[Array, 'b h w c']]:
+  """Builds `sample(params, keys, labels) -> images`, a pure function for `jit`, `vmap` or sharding.
+
+  The whole reverse process is one `lax.scan`; x_t stays float32, the networks compute in their own dtype.
+
+  Args:
+    unet: the denoiser.
+    guide: the classifier on noisy images; may be None where `guidance_scale` is 0.
+    process: the respaced process.
+    image_shape: (H, W, C).
+    method: a key of `SAMPLERS`.
+    guidance_scale: 0 leaves the guide's cost out altogether.
+    guidance_interval: (low, high), original timesteps in which the guide acts; None = all.
+    guidance_at: 'x_t' as guided-diffusion does, or 'mean'.
+    eta: stochasticity of DDIM.
+    clip: 'static', 'dynamic' or None.
+
+  Returns:
+    A function of {'unet': params, 'guide': params}, keys [B] (`image_keys`) and int32 labels [B].
+  """
+
+  def sample(
+    params: dict[str, Any], keys: Key[Array, 'b'], labels: Int[Array, 'b']
+  ) -> UInt8[Array, 'b h w c']:
+    # Weights of convolutions and matmuls are cast once, here, instead of once a step inside the scan.
+    params = jax.tree.map(lambda p: p.astype(unet.dtype) if p.ndim > 1 else p, params)
+
+    def noise(index: Int[Array, '']) -> Float[Array, 'b h w c']:
+      return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), image_shape))(keys)
+
+    def model(x: Float[Array, 'b h w c'], t: Int[Array, 'b']) -> Float[Array, 'b h w out']:
+      return unet.apply({'params': params['unet']}, x, t, labels if unet.num_classes else None)
+
+    guidance = None
+    if guidance_scale and guide is not None:
+      guidance = classifier_guidance(lambda x, t: guide.apply({'params': params['guide']}, x, t), labels)
+    x_0 = SAMPLERS[method](
+      process,
+      model,
+      noise(jnp.asarray(_INITIAL)),
+      noise=noise,
+      guidance=guidance,
+      guidance_scale=guidance_scale,
+      interval=guidance_interval,
+      guidance_at=guidance_at,
+      eta=eta,
+      clip=clip,
+    )
+    return to_uint8(x_0)
+
+  return sample
+
+
+def to_uint8(x: Float[Array, '*shape']) -> UInt8[Array, '*shape']:
+  """[-1, 1] to grey levels, truncating as guided-diffusion does."""
+  return jnp.clip((x + 1.0) * 127.5, 0, 255).astype(jnp.uint8)
+
+
+def to_float(images: UInt8[Array, '*shape']) -> Float[Array, '*shape']:
+  """Grey levels to [-1, 1] (guided-diffusion's `/ 127.5 - 1`)."""
+  return images.astype(jnp.float32) / 127.5 - 1.0

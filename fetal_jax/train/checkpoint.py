@@ -1,0 +1,92 @@
+"""Checkpoints: orbax, asynchronous, the last N kept, with everything that a resumed run needs inside."""
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from fetal_jax.errors import UserError
+from fetal_jax.files import PathLike
+
+
+class Checkpointer:
+  """Saves and restores (state, meta) by step.
+
+  `meta` is JSON: the config, the loader's position, the history; so a checkpoint explains itself.
+
+  Args:
+    directory: where; made if absent.
+    keep: how many to keep, the newest ones; None keeps all.
+  """
+
+  def __init__(self, directory: PathLike, *, keep: int | None = 2) -> None:
+    self.directory = pathlib.Path(directory).absolute()
+    self._manager = ocp.CheckpointManager(
+      self.directory,
+      item_names=('state', 'meta'),
+      options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+    )
+
+  def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+    """Starts writing; returns as soon as `state` has been copied off the device."""
+    if step in self._manager.all_steps():
+      return
+    self._manager.save(
+      step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+    )
+
+  def latest_step(self) -> int | None:
+    """The newest whole checkpoint's step; an unfinished one does not count."""
+    return self._manager.latest_step()
+
+  def restore_meta(self, step: int) -> dict[str, Any]:
+    """The JSON part alone."""
+    return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
+
+  def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    """Reads the checkpoint of `step`.
+
+    Args:
+      step: an existing step.
+      like: a pytree of arrays, or of `jax.ShapeDtypeStruct` with shardings, that says what to make.
+
+    Returns:
+      (state, meta).
+
+    Raises:
+      UserError: the checkpoint does not hold such a state, or is damaged.
+    """
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    try:
+      restored = self._manager.restore(
+        step,
+        args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()),
+      )
+    except (ValueError, KeyError, TypeError, OSError) as error:
+      raise UserError(
+        f'{self.directory / str(step)}: this checkpoint cannot be read as the configured networks '
+        f'({" ".join(str(error).split())[:200]}); restore the config it was trained with, or delete the folder'
+      ) from error
+    return restored['state'], restored['meta']
+
+  def wait(self) -> None:
+    """Blocks until everything saved is on disk."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, then lets the threads go."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+  def __enter__(self) -> 'Checkpointer':
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self.close()
+
+
+def log_resumption(what: str, step: int, steps: int) -> None:
+  """Says where a run goes on."""
+  logging.info('%s: going on from the checkpoint at step %d of %d.', what, step, steps)

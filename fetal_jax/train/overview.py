@@ -1,0 +1,52 @@
+"""What a run is about to spend: parameters, FLOPs and memory, said before the first step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from clu import parameter_overview
+
+
+def count_parameters(params: Any) -> int:
+  """The number of scalars in a pytree of parameters."""
+  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def log_parameters(params: dict[str, Any]) -> None:
+  """Writes clu's table of every network's parameters to the log."""
+  for name, tree in params.items():
+    table = parameter_overview.get_parameter_overview(tree, include_stats=False)
+    logging.info('%s: %s parameters\n%s', name, f'{count_parameters(tree):,}', table)
+
+
+def flops(function: Callable[..., Any], *shapes: Any) -> float:
+  """FLOPs of `function` as XLA counts them in the program before optimisation; a loop's body counts once."""
+  analysis = jax.jit(function).lower(*shapes).cost_analysis()
+  return float((analysis or {}).get('flops', 0.0))
+
+
+def log_cost(
+  title: str,
+  update: Callable[..., Any],
+  state: Any,
+  batch: Any,
+  compiled: Any,
+  *,
+  steps: int,
+  microbatches: int = 1,
+) -> None:
+  """Logs the FLOPs of one optimiser step and the memory of the compiled dispatch on each device."""
+  one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), batch)
+  memory = compiled.memory_analysis()
+  gib = 2**-30
+  logging.info(
+    '%s: %.3g TFLOP a step, %d step%s a dispatch; memory a device: %.2f GiB state and batch, %.2f GiB while computing.',
+    title,
+    flops(update, state, one) * microbatches / 1e12,
+    steps,
+    's' if steps > 1 else '',
+    memory.argument_size_in_bytes * gib,
+    memory.temp_size_in_bytes * gib,
+  )

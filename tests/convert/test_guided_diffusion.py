@@ -1,0 +1,193 @@
+"""The ADM networks and their weights, equal to guided-diffusion's."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden.golden_param import golden_param
+
+from fetal_jax.convert import guided_diffusion as gd
+from fetal_jax.diffusion.guidance import classifier_guidance
+from fetal_jax.errors import UserError
+
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / 'golden'
+
+README_UNET = (
+  '--attention_resolutions 32,16,8 --class_cond True --diffusion_steps 1000 --image_size 128 --learn_sigma True '
+  '--noise_schedule linear --num_channels 256 --num_heads 4 --num_res_blocks 2 --resblock_updown True '
+  '--use_fp16 True --use_scale_shift_norm True'
+)
+README_CLASSIFIER = (
+  '--image_size 128 --classifier_attention_resolutions 32,16,8 --classifier_depth 2 --classifier_width 128 '
+  '--classifier_pool attention --classifier_resblock_updown True --classifier_use_scale_shift_norm True'
+)
+SMALL = {
+  'image_size': 8,
+  'in_channels': 1,
+  'model_channels': 8,
+  'out_channels': 2,
+  'num_res_blocks': 1,
+  'attention_resolutions': (2,),
+  'channel_mult': (1, 2),
+  'num_heads': 2,
+}
+
+
+def load(name):
+  golden = dict(np.load(GOLDEN / f'{name}.npz'))
+  shapes = [tuple(json.loads(shape)) for shape in golden['param_shapes'].tolist()]
+  salt, gain = int(golden['salt']), float(golden['conv_gain'])
+  state_dict = {
+    key: golden_param(key, shape, salt, gain)
+    for key, shape in zip(golden['param_names'].tolist(), shapes, strict=True)
+  }
+  return golden, state_dict, json.loads(golden['config'].item())
+
+
+def assert_close(ours, reference):
+  np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-4 * np.abs(reference).max())
+
+
+def inputs(golden):
+  return (
+    jnp.asarray(golden['x_nhwc']),
+    jnp.asarray(golden['t'], jnp.int32),
+    jnp.asarray(golden['y'], jnp.int32),
+  )
+
+
+@pytest.mark.parametrize('name', ['unet_updown_legacy', 'unet_conv_neworder'])
+def test_unet_equals_reference_and_weights_return_unchanged(name):
+  golden, state_dict, config = load(name)
+  variables = gd.from_torch(state_dict, config)
+  output = jax.jit(gd.build(config).apply)(variables, *inputs(golden))
+  assert_close(output, golden['output_nhwc'])
+
+  returned = gd.to_torch(variables, config)
+  assert returned.keys() == state_dict.keys()
+  for key, value in state_dict.items():
+    np.testing.assert_array_equal(returned[key], value)
+
+
+@pytest.mark.parametrize('name', ['encoder_attention', 'encoder_adaptive'])
+def test_half_unet_and_its_gradient_equal_reference(name):
+  golden, state_dict, config = load(name)
+  variables, net = gd.from_torch(state_dict, config), gd.build(config)
+  x, t, y = inputs(golden)
+
+  @jax.jit
+  def logits_and_gradient(x):
+    def apply(x, t):
+      return net.apply(variables, x, t)
+
+    return apply(x, t), classifier_guidance(apply, y)(x, t)
+
+  logits, gradient = logits_and_gradient(x)
+  assert_close(logits, golden['logits'])
+  assert_close(gradient, golden['grad_nhwc'])
+
+  returned = gd.to_torch(variables, config)
+  assert returned.keys() == state_dict.keys()
+  for key, value in state_dict.items():
+    np.testing.assert_array_equal(returned[key], value)
+
+
+def shapes_of(net, *args):
+  return jax.eval_shape(net.init, jax.random.key(0), *args)
+
+
+def count(tree):
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_readme_flags_build_the_released_networks():
+  x, t = jnp.zeros((1, 128, 128, 3)), jnp.zeros(1, jnp.int32)
+  unet = gd.build(gd.unet_config(README_UNET))
+  assert count(shapes_of(unet, x, t, t)) == 421_529_606
+  assert (unet.num_heads, unet.num_head_channels, unet.attention_downsamples) == (4, None, (4, 8, 16))
+  # One command line has the flags of both networks and of the sampling script.
+  both = f'{README_UNET} {README_CLASSIFIER} --classifier_scale 0.5 --timestep_respacing=250'
+  assert gd.build(gd.unet_config(both)) == unet
+  guide = gd.build(gd.half_unet_config(both))
+  assert count(shapes_of(guide, x, t)) == 42_568_040
+  assert (guide.num_head_channels, guide.pool) == (64, 'attention')
+
+
+def test_readme_flags_take_own_channels_and_classes():
+  config = gd.unet_config(README_UNET, channels=1, num_classes=6)
+  x, t = jnp.zeros((1, 128, 128, 1)), jnp.zeros(1, jnp.int32)
+  assert count(shapes_of(gd.build(config), x, t, t)) == 420_497_922
+  unconditional = gd.unet_config(README_UNET.replace('class_cond True', 'class_cond False'))
+  assert unconditional['num_classes'] is None
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    ('--image_size 128 --num_channel 256', 'unknown flag --num_channel'),
+    ('--image_size', 'expected "--name value"'),
+    ('--image_size large', '--image_size takes int'),
+    ('--image_size 96', 'no --channel_mult known'),
+    ('--image_size 128 --class_cond maybe', 'True or False'),
+    ('--image_size 128 --rescale_timesteps True', '--rescale_timesteps True is not supported'),
+  ],
+)
+def test_wrong_flags_are_named(flags, message):
+  with pytest.raises(UserError, match=message):
+    gd.unet_config(flags)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'model_channel': 8}, "unknown keyword 'model_channel'"),
+    ({'conv_resample': False}, 'only conv_resample=True'),
+    ({'dims': 3}, 'only dims=2'),
+  ],
+)
+def test_wrong_config_is_named(change, message):
+  with pytest.raises(UserError, match=message):
+    gd.build({**SMALL, **change})
+  with pytest.raises(UserError, match='model_channels missing'):
+    gd.build({key: value for key, value in SMALL.items() if key != 'model_channels'})
+
+
+def random_variables(config):
+  rng = np.random.default_rng(0)
+  shapes = gd._shapes(config)
+  return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
+
+
+@pytest.mark.parametrize('pool', [None, 'attention', 'adaptive', 'spatial', 'spatial_v2'])
+@pytest.mark.parametrize('new_order', [False, True])
+def test_round_trip_from_flax_is_identity(pool, new_order):
+  config = {**SMALL, 'use_new_attention_order': new_order} | ({} if pool is None else {'pool': pool})
+  variables = random_variables(config)
+  state_dict = gd.to_torch(variables, config)
+  assert len(state_dict) == len(jax.tree.leaves(variables))
+  jax.tree.map(np.testing.assert_array_equal, gd.from_torch(state_dict, config), variables)
+
+
+def test_spatial_heads_have_the_references_names():
+  names = gd.to_torch(random_variables({**SMALL, 'pool': 'spatial_v2'}), {**SMALL, 'pool': 'spatial_v2'})
+  # Means of the stem (8), two blocks (8, 16), one downsampling (8), and the middle (16).
+  assert names['out.0.weight'].shape == (2048, 8 + 8 + 16 + 8 + 16)
+  assert {f'out.{k}.{leaf}' for k in (0, 1, 3) for leaf in ('weight', 'bias')} <= names.keys()
+
+
+def test_attention_orders_are_a_permutation_of_the_same_weights():
+  variables = random_variables(SMALL)
+  legacy = gd.to_torch(variables, SMALL)['middle_block.1.qkv.weight']
+  new = gd.to_torch(variables, {**SMALL, 'use_new_attention_order': True})['middle_block.1.qkv.weight']
+  # 2 heads of 8 channels: legacy is [head][q|k|v], new is [q|k|v][head].
+  np.testing.assert_array_equal(legacy.reshape(2, 3, 8, 16), new.reshape(3, 2, 8, 16).swapaxes(0, 1))
+
+
+def test_weights_of_another_network_are_refused_by_name():
+  state_dict = gd.to_torch(random_variables(SMALL), SMALL)
+  del state_dict['middle_block.1.norm.bias']
+  with pytest.raises(UserError, match=r'middle_block\.1\.norm\.bias'):
+    gd.from_torch(state_dict, SMALL)

@@ -1,0 +1,227 @@
+import io
+import json
+import logging
+import shutil
+import subprocess
+import sys
+
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+from fetal_jax.data import prepare, splits
+from fetal_jax.errors import UserError
+
+
+def get_config(**data):
+  defaults = {
+    'source': 'image_folder',
+    'path': '',
+    'allow_missing': False,
+    'patients_csv': '',
+    'image_size': 16,
+    'channels': 1,
+    'resize': 'stretch',
+    'split': 'patient',
+    'test_fraction': 0.2,
+    'phantom_images': 60,
+    'phantom_seed': 0,
+    'num_workers': 0,
+  }
+  return ml_collections.ConfigDict({'seed': 0, 'data': {**defaults, **data}})
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """30 images in two classes; image i of a class is of the one grey value 20 * label + i."""
+  for label, name in enumerate(('round', 'square')):
+    (tmp_path / 'mine' / name).mkdir(parents=True)
+    for i in range(15):
+      Image.new('L', (20, 10), 20 * label + i).save(tmp_path / 'mine' / name / f'{i:02}.png')
+  return tmp_path / 'mine'
+
+
+def stamps(workdir):
+  return {path: path.stat().st_mtime_ns for path in sorted(workdir.rglob('*')) if path.is_file()}
+
+
+def test_prepares_and_loads(tmp_path, folder):
+  prepare.run(get_config(path=str(folder)), tmp_path / 'work')
+  prepared = prepare.load(tmp_path / 'work')
+  assert prepared.images.shape == (30, 16, 16, 1)
+  assert prepared.images.dtype == np.uint8
+  assert isinstance(prepared.images, np.memmap)
+  expected = [20 * label + i for label in range(2) for i in range(15)]
+  np.testing.assert_array_equal(prepared.images[:, 8, 8, 0], expected)
+  assert prepared.records.names[16] == 'square/01'
+  assert prepared.records.labels.tolist() == [0] * 15 + [1] * 15
+  assert prepared.records.official_train is None
+  assert splits.split_hash(prepared.records, prepared.split) == prepared.info['split_hash']
+  assert prepared.info['class_names'] == ['round', 'square']
+  assert prepared.info['images']['test'] == {'round': 3, 'square': 3}
+  assert prepared.info['totals'] == {'train': len(prepared.split.train), 'validation': 2, 'test': 6}
+
+
+def test_work_that_is_done_is_not_done_again_even_without_the_source(tmp_path, folder):
+  config = get_config(path=str(folder))
+  prepare.run(config, tmp_path / 'work')
+  before = stamps(tmp_path / 'work')
+  shutil.rmtree(folder)
+  prepare.run(config, tmp_path / 'work')
+  assert stamps(tmp_path / 'work') == before
+
+
+@pytest.mark.parametrize('name', prepare.RESULTS)
+def test_what_is_lost_is_made_again_from_the_tfds_data_set(tmp_path, folder, name):
+  config = get_config(path=str(folder))
+  prepare.run(config, tmp_path / 'work')
+  data = tmp_path / 'work' / 'data'
+  before = {result: (data / result).read_bytes() for result in prepare.RESULTS}
+  shutil.rmtree(folder)
+  (data / name).unlink()
+  prepare.run(config, tmp_path / 'work')
+  assert {result: (data / result).read_bytes() for result in prepare.RESULTS} == before
+
+
+def test_a_changed_cache_is_made_again(tmp_path, folder):
+  config = get_config(path=str(folder))
+  prepare.run(config, tmp_path / 'work')
+  images = tmp_path / 'work' / 'data' / 'images.npy'
+  before = images.read_bytes()
+  images.write_bytes(before[:-1] + b'\xff')
+  prepare.run(config, tmp_path / 'work')
+  assert images.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'message'),
+  [
+    ('image_size', 8, 'data.image_size=16, not 8'),
+    ('resize', 'pad', "data.resize='stretch', not 'pad'"),
+    ('source', 'fetal_phantom', "data.source='image_folder', not 'fetal_phantom'"),
+    ('test_fraction', 0.3, 'data.test_fraction=0.2, not 0.3'),
+  ],
+)
+def test_other_settings_need_another_workdir(tmp_path, folder, key, value, message):
+  prepare.run(get_config(path=str(folder)), tmp_path / 'work')
+  (tmp_path / 'work' / 'data' / 'images.npy').unlink()
+  before = stamps(tmp_path / 'work')
+  with pytest.raises(UserError, match=f'{message}: use a new --workdir'):
+    prepare.run(get_config(**{'path': str(folder), key: value}), tmp_path / 'work')
+  assert stamps(tmp_path / 'work') == before
+
+
+def test_a_mended_source_is_read_again(tmp_path, folder):
+  config = get_config(path=str(folder))
+  (folder / 'square' / '07.png').write_bytes(b'\x89PNG and then nothing')
+  with pytest.raises(UserError, match='image square/07 is damaged'):
+    prepare.run(config, tmp_path / 'work')
+  Image.new('L', (20, 10), 99).save(folder / 'square' / '07.png')
+  prepare.run(config, tmp_path / 'work')
+  assert (prepare.load(tmp_path / 'work').images[22] == 99).all()
+
+
+def test_another_source_after_a_failure_leaves_nothing_of_the_first(tmp_path, folder):
+  (folder / 'square' / '07.png').write_bytes(b'\x89PNG and then nothing')
+  with pytest.raises(UserError, match='image square/07 is damaged'):
+    prepare.run(get_config(path=str(folder)), tmp_path / 'work')
+  assert not (tmp_path / 'work' / 'data' / 'images.npy').exists()
+  folder.rename(tmp_path / 'other')
+  Image.new('L', (20, 10), 27).save(tmp_path / 'other' / 'square' / '07.png')
+  (tmp_path / 'other' / 'square').rename(tmp_path / 'other' / 'cubic')
+  prepare.run(get_config(path=str(tmp_path / 'other')), tmp_path / 'work')
+  assert prepare.load(tmp_path / 'work').records.class_names == ('cubic', 'round')
+
+
+def test_class_without_test_images_is_warned_of(tmp_path, folder, caplog):
+  rows = [f'round/{i:02},{i}' for i in range(15)] + [f'square/{i:02},same' for i in range(15)]
+  (tmp_path / 'patients.csv').write_text('\n'.join(['image,patient', *rows]))
+  config = get_config(path=str(folder), patients_csv=str(tmp_path / 'patients.csv'))
+  with caplog.at_level(logging.WARNING):
+    prepare.run(config, tmp_path / 'work')
+  assert 'class square has no test images' in caplog.text
+  assert 'class round has no test images' not in caplog.text
+
+
+def test_load_before_run(tmp_path):
+  with pytest.raises(UserError, match='run --stage=prepare first'):
+    prepare.load(tmp_path)
+
+
+def test_load_of_a_cut_cache(tmp_path, folder):
+  prepare.run(get_config(path=str(folder)), tmp_path / 'work')
+  images = tmp_path / 'work' / 'data' / 'images.npy'
+  images.write_bytes(images.read_bytes()[:-1000])
+  with pytest.raises(UserError, match='delete the folder and run --stage=prepare again'):
+    prepare.load(tmp_path / 'work')
+
+
+@pytest.mark.parametrize(
+  ('data', 'message'),
+  [
+    (
+      {'source': 'imagenet'},
+      "data.source is 'imagenet': set it to one of fetal_phantom, fetal_planes_db, image",
+    ),
+    ({'split': 'random'}, "data.split is 'random': set it to one of paper, official, patient"),
+    ({'resize': 'zoom'}, "data.resize is 'zoom': set it to one of stretch, pad, crop"),
+    ({'image_size': 0}, 'data.image_size is 0'),
+    ({'channels': 4}, 'data.channels is 4'),
+    ({'num_workers': -1}, 'data.num_workers is -1'),
+    ({'test_fraction': 1.0}, 'data.test_fraction is 1.0'),
+    ({'path': ''}, 'data.path is empty'),
+  ],
+)
+def test_check_names_the_key(data, message):
+  with pytest.raises(UserError, match=message):
+    prepare.check(get_config(**{'path': 'somewhere', **data}))
+
+
+@pytest.mark.parametrize('split', splits.SPLITS)
+def test_real_images(real_data, tmp_path, split):
+  config = get_config(
+    source='fetal_planes_db', path=str(real_data / 'fetal_planes_sample_native.zip'), split=split, channels=3
+  )
+  prepare.run(config, tmp_path)
+  prepared = prepare.load(tmp_path)
+  assert prepared.images.shape == (60, 16, 16, 3)
+  assert 20 < prepared.images.mean() < 80
+  assert prepared.images.std(axis=(1, 2, 3)).min() > 5  # every one of them shows something
+  assert prepared.records.official_train.sum() == 30
+  assert all(count for count in prepared.info['images']['test'].values())
+  if split != 'paper':
+    assert prepared.info['shared_patients'] == 0
+
+
+def test_real_subset_images_fit_their_labels(real_data, tmp_path):
+  """Pixels, labels and names stay together through zip, TFDS and threads."""
+  import zipfile
+
+  config = get_config(
+    source='fetal_planes_db', path=str(real_data / 'fetal_planes_subset_256px.zip'), split='official'
+  )
+  prepare.run(config, tmp_path)
+  prepared = prepare.load(tmp_path)
+  counts = list(prepared.info['images']['test'].values())
+  assert counts == [81, 134, 65, 91, 12, 9]
+  with zipfile.ZipFile(real_data / 'fetal_planes_subset_256px.zip') as archive:
+    for i in (0, 700, 1350):
+      with Image.open(io.BytesIO(archive.read(f'Images/{prepared.records.names[i]}.png'))) as image:
+        resized = image.convert('L').resize((16, 16), Image.Resampling.BICUBIC)
+      np.testing.assert_array_equal(prepared.images[i, ..., 0], np.asarray(resized))
+
+
+def test_tensorflow_is_never_imported(tmp_path, folder):
+  config = get_config(path=str(folder)).to_json()
+  code = (
+    'import json, sys, ml_collections\n'
+    'from fetal_jax.data import prepare\n'
+    'prepare.run(ml_collections.ConfigDict(json.loads(sys.argv[1])), sys.argv[2])\n'
+    'print(json.dumps([m for m in ("tensorflow", "torch", "jax") if m in sys.modules]))\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-W', 'error', '-c', code, config, str(tmp_path / 'work')],
+    capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  assert json.loads(done.stdout.splitlines()[-1]) == []

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from fetal_jax.data import records
+
+
+def some(official_train):
+  return records.make(
+    ['a', 'b;"quoted"', 'ü/c'],
+    [1, 0, 1],
+    ['7', '7', 'Müller, 8'],
+    ['round', 'square'],
+    machines=['Aloka', '', 'Voluson E6'],
+    official_train=official_train,
+  )
+
+
+@pytest.mark.parametrize('official_train', [None, [True, False, True]])
+def test_csv_keeps_every_column(tmp_path, official_train):
+  before = some(official_train)
+  records.write_csv(tmp_path / 'records.csv', before)
+  after = records.read_csv(tmp_path / 'records.csv', before.class_names)
+  for name in ('names', 'labels', 'patients', 'brain_planes', 'operators', 'machines'):
+    np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+  assert after.labels.dtype == np.int32
+  assert after.class_names == ('round', 'square')
+  if official_train is None:
+    assert after.official_train is None
+  else:
+    np.testing.assert_array_equal(after.official_train, official_train)
+
+
+def test_take_reorders_every_column():
+  taken = some([True, False, True]).take(np.array([2, 0]))
+  assert taken.names.tolist() == ['ü/c', 'a']
+  assert taken.patients.tolist() == ['Müller, 8', '7']
+  assert taken.official_train.tolist() == [True, True]
+  assert some(None).take(np.array([True, False, False])).official_train is None
+
+
+def test_columns_must_fit_together():
+  with pytest.raises(ValueError, match='different lengths'):
+    records.make(['a', 'b'], [0, 0], ['1'], ['round'])
+  with pytest.raises(ValueError, match='labels outside'):
+    records.make(['a', 'b'], [0, 2], ['1', '2'], ['round', 'square'])

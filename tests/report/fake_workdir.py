@@ -1,0 +1,205 @@
+"""A small workdir as the earlier stages leave it, made of noise, for tests of the report."""
+
+import csv
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from fetal_jax import files
+from fetal_jax.data import records as records_lib
+from fetal_jax.data import splits
+
+CLASSES = ('abdomen', 'brain', 'femur', 'thorax', 'cervix', 'other')
+REGIMES = (
+  'real', 'synth_r1', 'synth_r1_then_real', 'synth_r1_plus_real', 'synth_r12', 'synth_r12_then_real'
+)  # fmt: skip
+STARTS = {'synth_r1_then_real': 'synth_r1', 'synth_r12_then_real': 'synth_r12'}
+
+# Roughly how often a fake classifier is right; the page should look like a real one.
+SKILL = dict(zip(REGIMES, (0.88, 0.78, 0.92, 0.91, 0.84, 0.94), strict=True))
+
+
+def make(
+  workdir: pathlib.Path,
+  *,
+  class_names: Sequence[str] = CLASSES,
+  models: Sequence[str] = ('vit_b_32', 'resnet50'),
+  regimes: Sequence[str] = REGIMES,
+  num_seeds: int = 1,
+  rounds: int = 2,
+  per_class: int = 8,
+  num_images: int = 240,
+  image_size: int = 16,
+  split: str = 'paper',
+  dataset: bool = False,
+  protocol: str = 'honest',
+) -> pathlib.Path:
+  """Writes data/, logs/, synthetic/, classify/ and config.json; `dataset` makes real TFDS rounds (slower)."""
+  rng = np.random.default_rng(0)
+  _write_config(workdir, class_names, models, regimes, num_seeds, image_size, split, protocol)
+  records, test = _write_data(workdir, rng, class_names, num_images, image_size, split)
+  _write_diffusion(workdir, rng)
+  for r in range(1, rounds + 1):
+    _write_round(workdir, rng, r, class_names, per_class, image_size, dataset)
+  for model in models:
+    for regime in regimes:
+      for seed in range(num_seeds):
+        counts = (records, test, rounds, per_class)
+        write_run(workdir, model, regime, seed, *counts, protocol=protocol)
+  return workdir
+
+
+def _write_config(workdir, class_names, models, regimes, num_seeds, image_size, split, protocol) -> None:
+  config = {
+    'name': 'fake',
+    'seed': 0,
+    'data': {'source': 'fetal_phantom', 'split': split, 'image_size': image_size},
+    'diffusion': {'timesteps': 1000, 'steps': 2000, 'batch_size': 64, 'unet': {'width': 64}},
+    'classify': {
+      'models': list(models),
+      'regimes': list(regimes),
+      'num_seeds': num_seeds,
+      'protocol': protocol,
+    },
+  }
+  versions = {'python': '3.11.7', 'jax': '0.10.2', 'flax': '0.12.8', 'fetal_jax': '0.1.0'}
+  files.write_json(
+    workdir / 'config.json', {'config': config, 'versions': versions, 'git_commit': '0123456789abcdef'}
+  )
+  seconds = {'prepare': 31.2, 'diffusion': 15_121.0, 'sample': 9200.0, 'classify': 802.0}
+  stages = {
+    stage: {
+      'seconds': s,
+      'peak_memory_gib': 1.5 + i,
+      'finished': f'2026-01-0{i + 1}T10:00:00+00:00',
+      'device': '1 x cpu',
+    }
+    for i, (stage, s) in enumerate(seconds.items())
+  }
+  files.write_json(workdir / 'logs' / 'stages.json', stages)
+
+
+def _write_data(workdir, rng, class_names, num_images, image_size, split):
+  labels = np.sort(rng.integers(0, len(class_names), num_images)).astype(np.int32)
+  patients = [f'{p}' for p in rng.integers(0, num_images // 4, num_images)]
+  names = [f'image_{i:04d}' for i in range(num_images)]
+  records = records_lib.make(names, labels, patients, class_names)
+  sides = splits.SPLITS[split](records, seed=0)
+  y, x = np.mgrid[:image_size, :image_size] / image_size
+  waves = [np.sin(2 * np.pi * (k + 1) * (x * np.cos(k) + y * np.sin(k))) for k in range(len(class_names))]
+  noise = rng.normal(0, 25, (num_images, image_size, image_size))
+  images = np.clip(110 + 60 * np.stack([waves[k] for k in labels]) + noise, 0, 255).astype(np.uint8)[
+    ..., None
+  ]
+  folder = workdir / 'data'
+  folder.mkdir(parents=True, exist_ok=True)
+  np.save(folder / 'images.npy', images)
+  records_lib.write_csv(folder / 'records.csv', records)
+  info = {
+    'source': 'fetal_phantom', 'split': split, 'seed': 0, 'image_size': image_size, 'channels': 1,
+    'class_names': list(class_names), 'num_images': num_images, **splits.describe(records, sides),
+    'split_hash': splits.split_hash(records, sides), **{s: getattr(sides, s).tolist() for s in splits.SIDES},
+  }  # fmt: skip
+  files.write_json(folder / 'split.json', info)
+  return records, sides.test
+
+
+def _write_diffusion(workdir, rng) -> None:
+  lines = []
+  for step in range(20, 2001, 20):
+    loss = 0.02 + 0.5 * np.exp(-step / 300)
+    row = {'step': step, 'unet/loss': loss * rng.uniform(0.9, 1.1), 'img_per_s': 40.0}
+    row |= {f'unet/loss_q{q}': loss * (2.0 - 0.55 * q) * rng.uniform(0.85, 1.15) for q in range(4)}
+    if step % 200 == 0:
+      row |= {
+        f'guide/heldout_accuracy_q{q}': 0.95 - 0.23 * q - 0.5 * np.exp(-step / 400) * (q < 3)
+        for q in range(4)
+      }
+      row['guide/heldout_accuracy'] = float(np.mean([row[f'guide/heldout_accuracy_q{q}'] for q in range(4)]))
+    lines.append(json.dumps(row))
+  files.write_text(workdir / 'logs' / 'diffusion' / 'metrics.jsonl', '\n'.join(lines) + '\n')
+  sheet = rng.integers(0, 255, (96, 160), np.uint8)
+  (workdir / 'diffusion' / 'samples').mkdir(parents=True, exist_ok=True)
+  Image.fromarray(sheet).save(workdir / 'diffusion' / 'samples' / 'step_0002000.png')
+
+
+def _write_round(workdir, rng, r, class_names, per_class, image_size, dataset) -> None:
+  folder = workdir / 'synthetic' / f'round_{r}'
+  folder.mkdir(parents=True, exist_ok=True)
+  about = {
+    'seed': 0,
+    'checkpoint': {'step': 2000},
+    'config_hash': 'abc',
+    'sampler': {'method': 'ancestral', 'steps': 250, 'guidance_scale': 0.5},
+    'image_size': image_size,
+    'channels': 1,
+  }
+  if dataset:
+    from fetal_jax.synthesis.plan import Plan
+    from fetal_jax.synthesis.store import RoundStore
+
+    plan = Plan(r, tuple(class_names), per_class)
+    images = np.empty((plan.num_images, image_size, image_size, 1), np.uint8)
+    images[:] = (10 * plan.labels() + r)[:, None, None, None]  # an image says its class and its round
+    with RoundStore(folder, plan, **about) as store:
+      store.put(0, images)
+      store.finish()
+    return
+  counts = dict.fromkeys(class_names, per_class)
+  manifest = {
+    'round': r,
+    'class_names': list(class_names),
+    'counts': counts,
+    **about,
+    'complete': True,
+    'shards': [],
+  }
+  files.write_json(folder / 'manifest.json', manifest)
+  Image.fromarray(rng.integers(0, 255, (96, 160), np.uint8)).save(folder / 'preview.png')
+
+
+def write_run(workdir, model, regime, seed, records, test, rounds, per_class, *, protocol='honest') -> None:
+  """One classifier's metrics.json and predictions.csv."""
+  rng = np.random.default_rng([seed, len(model), len(regime)])
+  class_names = records.class_names
+  labels = records.labels[test]
+  right = rng.random(len(test)) < SKILL[regime] - 0.1 * (model == 'vit_b_32')
+  target = np.where(right, labels, rng.integers(0, len(class_names), len(test)))
+  logits = rng.normal(0, 0.7, (len(test), len(class_names))) + 5 * np.eye(len(class_names))[target]
+  probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+  predicted = probabilities.argmax(axis=1)
+  folder = workdir / 'classify' / model / regime / f'seed_{seed}'
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / 'predictions.csv', 'w', newline='', encoding='utf-8') as f:
+    writer = csv.writer(f)
+    writer.writerow(
+      ['image', 'patient', 'machine', 'label', 'predicted', *(f'p_{name}' for name in class_names)]
+    )
+    for i, k in enumerate(test):
+      row = [records.names[k], records.patients[k], '', class_names[labels[i]], class_names[predicted[i]]]
+      writer.writerow([*row, *(f'{p:.6f}' for p in probabilities[i])])
+  accuracy = float((predicted == labels).mean())
+  synthetic = (
+    {'1': 1, '12': 2}.get(regime.removeprefix('synth_r').split('_')[0], 0) if 'then' not in regime else 0
+  )
+  history = [
+    {
+      'epoch': epoch,
+      'step': 10 * epoch,
+      'train_loss': 1.6 * float(np.exp(-epoch / 6)) + 0.05,
+      'train_accuracy': 1 - 0.7 * float(np.exp(-epoch / 6)),
+      'validation_accuracy': accuracy - 0.5 * float(np.exp(-epoch / 5)) + 0.01 * float(rng.normal()),
+    }
+    for epoch in range(1, 21)
+  ]
+  metrics = {
+    'model': model, 'regime': regime, 'seed': seed, 'protocol': protocol, 'epochs': 20, 'selected_epoch': 17,
+    'steps': 200, 'batch_size': 32, 'real_images': 0 if regime in ('synth_r1', 'synth_r12') else 190,
+    'synthetic_images': min(synthetic, rounds) * per_class * len(class_names), 'parameters': 23_520_000,
+    'train_accuracy': 0.97, 'validation_accuracy': accuracy, 'test_accuracy': accuracy,
+    'test_accuracy_last': accuracy - 0.01, 'seconds': 12.5, 'initialised_from': STARTS.get(regime), 'history': history,
+  }  # fmt: skip
+  files.write_json(folder / 'metrics.json', metrics)
