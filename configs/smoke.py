@@ -15,11 +15,10 @@ def get_config() -> ml_collections.ConfigDict:
   config = default_config()
   config.name = 'smoke'
   config.data.update(source='fetal_phantom', phantom_images=240, image_size=16, split='patient')
-  small = dict(
-    width=16, channel_mult=(1, 2), num_res_blocks=1, attention_resolutions=(8,), num_head_channels=16
-  )
-  config.diffusion.unet.update(small)
-  config.diffusion.guide.update(small)
+  for network in (config.diffusion.unet, config.diffusion.guide):
+    network.update(
+      width=16, channel_mult=(1, 2), num_res_blocks=1, attention_resolutions=(8,), num_head_channels=16
+    )
   config.diffusion.update(
     steps=40,
     batch_size=16,

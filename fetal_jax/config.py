@@ -221,6 +221,7 @@ def _parse(key: str, text: str, old: Any) -> Any:
   }
   if isinstance(old, str):
     return text
+  value: Any
   try:
     value = {'true': True, 'false': False}.get(text.lower())
     value = ast.literal_eval(text) if value is None else value
@@ -271,15 +272,37 @@ def validate(config: ml_collections.ConfigDict) -> None:
   _one_of(config, 'sample.guidance_at', ('x_t', 'mean'))
   _one_of(config, 'sample.clip', ('static', 'dynamic', 'none'))
   _one_of(config, 'classify.protocol', ('honest', 'paper'))
-  for key in (
-    'data.image_size data.phantom_images diffusion.timesteps diffusion.steps diffusion.batch_size '
-    'diffusion.microbatches diffusion.steps_per_call diffusion.log_every diffusion.eval_every '
-    'diffusion.preview_every diffusion.preview_per_class diffusion.preview_steps diffusion.checkpoint_every '
-    'diffusion.keep_checkpoints diffusion.unet.width diffusion.unet.num_res_blocks diffusion.guide.width '
-    'diffusion.guide.num_res_blocks sample.rounds sample.per_class sample.steps sample.batch_size '
-    'sample.shard_size classify.num_seeds classify.epochs classify.batch_size classify.eval_batch_size '
-    'classify.steps_per_call classify.checkpoint_epochs'
-  ).split():
+  for key in [
+    'data.image_size',
+    'data.phantom_images',
+    'diffusion.timesteps',
+    'diffusion.steps',
+    'diffusion.batch_size',
+    'diffusion.microbatches',
+    'diffusion.steps_per_call',
+    'diffusion.log_every',
+    'diffusion.eval_every',
+    'diffusion.preview_every',
+    'diffusion.preview_per_class',
+    'diffusion.preview_steps',
+    'diffusion.checkpoint_every',
+    'diffusion.keep_checkpoints',
+    'diffusion.unet.width',
+    'diffusion.unet.num_res_blocks',
+    'diffusion.guide.width',
+    'diffusion.guide.num_res_blocks',
+    'sample.rounds',
+    'sample.per_class',
+    'sample.steps',
+    'sample.batch_size',
+    'sample.shard_size',
+    'classify.num_seeds',
+    'classify.epochs',
+    'classify.batch_size',
+    'classify.eval_batch_size',
+    'classify.steps_per_call',
+    'classify.checkpoint_epochs',
+  ]:
     if _get(config, key) < 1:
       raise UserError(f'config.{key}={_get(config, key)}: must be at least 1')
   for key in ('diffusion.learning_rate', 'diffusion.guide_learning_rate', 'classify.learning_rate'):

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from importlib import metadata
-from typing import Any
 
 import ml_collections
 from absl import logging

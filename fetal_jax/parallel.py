@@ -41,7 +41,7 @@ def enable_compilation_cache(setting: str) -> None:
   Args:
     setting: 'auto' (a folder in the user's cache folder), 'off', or a folder.
   """
-  if setting == 'off' or jax.config.jax_compilation_cache_dir:  # the user's own environment wins
+  if setting == 'off' or jax.config.read('jax_compilation_cache_dir'):  # the user's own environment wins
     return
   base = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
   folder = base / 'fetal_jax' / 'xla' if setting == 'auto' else pathlib.Path(setting)

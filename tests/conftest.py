@@ -2,13 +2,25 @@
 
 import os
 import pathlib
-
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-
-import pytest
+import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / 'tests' / 'golden'
+
+# Tests that start processes of their own share what was compiled with them.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.jax_cache'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Every call of a public function in a test checks the shapes and dtypes that its signature states.
+install_import_hook(
+  ['fetal_jax.diffusion', 'fetal_jax.models', 'fetal_jax.synthesis', 'fetal_jax.data.augment'],
+  'beartype.beartype',
+)
 
 
 @pytest.fixture(scope='session')
@@ -18,3 +30,23 @@ def real_data() -> pathlib.Path:
   if not (folder / 'FETAL_PLANES_DB_data.csv').is_file():
     pytest.skip(f'no real images: {folder} has no FETAL_PLANES_DB_data.csv; set FETAL_JAX_DATA')
   return folder
+
+
+@pytest.fixture(scope='session')
+def command():
+  """Runs `python -m fetal_jax.main` as a user does; returns the finished process with its output as text."""
+
+  def run(*arguments: str, devices: int = 1, **environment: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, **environment}
+    if devices > 1:
+      env['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
+    return subprocess.run(
+      [sys.executable, '-m', 'fetal_jax.main', *arguments],
+      cwd=ROOT,
+      env=env,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+
+  return run

@@ -36,7 +36,7 @@ def from_torch(
     state_dict: arrays by PyTorch name, those of older published files included.
     channels: channels of the images. 1 for weights made for 3 sums the first layer over its input channels,
       so that a grey image gives what it gave when repeated. None: as in the weights.
-    num_classes: another count than the weights' gets a fresh head, drawn from `seed`. None: as in the weights.
+    num_classes: another count than the weights' gets a fresh head, drawn by `seed`. None: as in weights.
     image_size: of the ViT, whose position embeddings are interpolated (bicubic) where the size differs;
       without meaning for the others. None: as in the weights.
     seed: of a fresh head.

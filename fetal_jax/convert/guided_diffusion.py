@@ -311,7 +311,7 @@ def _downsamples(image_size: int, resolutions: str) -> tuple[int, ...]:
   return tuple(image_size // int(resolution) for resolution in resolutions.split(','))
 
 
-def _channel_mult(image_size: int, flag: str) -> tuple[float, ...]:
+def _channel_mult(image_size: int, flag: str) -> tuple[int | float, ...]:
   if flag:
     return tuple(int(mult) for mult in flag.split(','))
   if image_size not in CHANNEL_MULT:

@@ -64,7 +64,8 @@ def derive(shapes: Mapping[str, Any], renames: Renames = ()) -> dict[str, Rule]:
   """Rules for a network whose module names follow PyTorch's, up to some renaming.
 
   The collection is dropped, '/' becomes '.', and the leaf gets PyTorch's name: 'params/layer1_0/conv1/kernel'
-  becomes 'layer1_0.conv1.weight'. Then `renames` are applied. Kernels with 4 axes are convolutions, with 2 dense; all else keeps its layout.
+  becomes 'layer1_0.conv1.weight'. Then `renames` are applied. Kernels with 4 axes are convolutions, with
+  2 dense; all else keeps its layout.
 
   Args:
     shapes: the variables, nested, with anything that has a shape as leaves (`jax.eval_shape` of `init`).

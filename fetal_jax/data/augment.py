@@ -14,8 +14,11 @@ def rotate(image: Float[Array, 'h w c'], radians: Float[Array, '']) -> Float[Arr
   cos, sin = jnp.cos(radians), jnp.sin(radians)
   # Each output pixel looks up where it came from: the inverse rotation, y pointing down.
   coordinates = [cos * y + sin * x + centre_y, -sin * y + cos * x + centre_x]
-  channel = lambda plane: ndimage.map_coordinates(plane, coordinates, order=1, mode='constant', cval=0.0)
-  return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
+
+  def turn(plane: Float[Array, 'h w']) -> Float[Array, 'h w']:
+    return ndimage.map_coordinates(plane, coordinates, order=1, mode='constant', cval=0.0)
+
+  return jax.vmap(turn, in_axes=-1, out_axes=-1)(image)
 
 
 def augment(

@@ -5,6 +5,7 @@ only its own devices' rows (`parallel.put_batch`), so any number of hosts sees t
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ def training_batches(
   """
   ends = np.cumsum([0] + [len(s.indices) for s in sources])
   positions = grain.MapDataset.concatenate(
-    [grain.MapDataset.range(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    [grain.MapDataset.range(int(a), int(b)) for a, b in itertools.pairwise(ends)]
   )
   dataset = (
     positions.seed(seed)

@@ -204,7 +204,7 @@ def dpmpp_2m(
   eta: int | float = 0.0,
   clip: str | None = 'static',
 ) -> Images:
-  """Second-order and deterministic: the fewest steps (about 20); a learned variance is not used."""
+  """Second-order and deterministic: the fewest steps (respacing 'quad20'); a learned variance is not used."""
   del noise  # an ODE solver
   _refuse('dpmpp_2m', guidance_at=guidance_at != 'x_t', eta=eta != 0)
   gradient_at = _scaled(process, guidance, guidance_scale, interval)

@@ -141,7 +141,7 @@ class MedMamba(nn.Module):
   """MedMamba for images of any channel count and of at least 8 x `patch_size` pixels (with four stages).
 
   `apply(variables, images, train=False)` takes float32 images `[b, h, w, c]` and returns float32 logits
-  `[b, num_classes]`. With `train=True`, `batch_stats` must be mutable, and it draws from the `dropout` stream.
+  `[b, num_classes]`. With `train=True`, `batch_stats` must be mutable; it draws from the `dropout` stream.
   """
 
   num_classes: int = 6

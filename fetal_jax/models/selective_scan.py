@@ -15,8 +15,8 @@ def selective_scan(
   C: Float[Array, 'b l n'],
   D: Float[Array, ' d'],
   *,
-  chunk: int = 128,
-  lanes: int = 8,
+  chunk: int = 64,
+  lanes: int | None = None,
 ) -> Float[Array, 'b l d']:
   """Runs a diagonal linear recurrence whose step, input and output depend on the token.
 
@@ -24,8 +24,8 @@ def selective_scan(
 
   Chunks of the sequence follow one another. A chunk is cut into lanes, which are run side by side twice: from
   a state of zero, to learn where each lane ends and so where the next one starts; then from there. That is
-  l / lanes * 2 steps one after the other instead of l. The backward pass computes a chunk again, so that
-  beyond inputs and output the memory is `b d n (2 chunk + l / chunk)`. Only products of
+  2 l / lanes steps one after the other instead of l, for twice the work. The backward pass computes a chunk
+  again, so that beyond inputs and output the memory is `b d n (2 chunk + l / chunk)`. Only products of
   decays are formed, all at most 1: nothing overflows.
 
   Args:
@@ -36,50 +36,48 @@ def selective_scan(
     C: output weights, shared by all d channels.
     D: weight of the input in the output.
     chunk: tokens a chunk; the sequence need not be a multiple.
-    lanes: lanes a chunk; fewer where chunks are short.
+    lanes: lanes a chunk, fewer where chunks are short. None: 8, but 1 on a CPU, where only work counts.
 
   Returns:
     y, float32.
   """
   u, delta, A, B, C, D = (x.astype(jnp.float32) for x in (u, delta, A, B, C, D))
   batch, length, channels = u.shape
+  if lanes is None:
+    lanes = 1 if jax.default_backend() == 'cpu' else 8
   lanes = min(lanes, math.isqrt(min(chunk, length)))
   steps = math.ceil(min(chunk, length) / lanes)
-  A = A.T  # states are [b, lanes, n, d]: channels, the longest axis, last
+  A = A.T  # states are [b, n, d]: channels, the longest axis, last
 
   def advance(h, inputs):
-    u, delta, B = inputs
-    return jnp.exp(delta[:, :, None] * A) * h + (delta * u)[:, :, None] * B[..., None]
-
-  @jax.checkpoint
-  def advance_silently(h, inputs):
-    return advance(h, inputs), None
-
-  @jax.checkpoint
-  def advance_and_read(h, inputs):
-    *inputs, C = inputs
-    h = advance(h, inputs)
-    return h, (h * C[..., None]).sum(2)
+    u, delta, B, C = inputs
+    h = jnp.exp(delta[:, None] * A) * h + (delta * u)[:, None] * B[..., None]
+    return h, (h * C[..., None]).sum(1)
 
   def enter_lane(h, lane):
     decay, end = lane
     return decay * h + end, h
 
+  def by_lane(x):
+    return x.reshape(batch, lanes, *A.shape).swapaxes(0, 1)
+
   @jax.checkpoint
   def one_chunk(h, inputs):
-    u, delta, B, C = inputs
-    ends, _ = jax.lax.scan(advance_silently, jnp.zeros((batch, lanes, *A.shape)), (u, delta, B))
-    decays = jnp.exp(delta.sum(0)[:, :, None] * A)
-    h, starts = jax.lax.scan(enter_lane, h, (decays.swapaxes(0, 1), ends.swapaxes(0, 1)))
-    _, y = jax.lax.scan(advance_and_read, starts.swapaxes(0, 1), (u, delta, B, C))
+    if lanes == 1:
+      return jax.lax.scan(advance, h, inputs)
+    ends, _ = jax.lax.scan(advance, jnp.zeros((batch * lanes, *A.shape)), inputs)
+    decays = jnp.exp(inputs[1].sum(0)[:, None] * A)
+    h, starts = jax.lax.scan(enter_lane, h, (by_lane(decays), by_lane(ends)))
+    _, y = jax.lax.scan(advance, starts.swapaxes(0, 1).reshape(ends.shape), inputs)
     return h, y
 
   def to_chunks(x):
-    # [b, l, c] to [chunks, steps, b, lanes, c]; the steps of size 0 at the end leave the state as it is.
+    # [b, l, c] to [chunks, steps, b * lanes, c]; the steps of size 0 at the end leave the state as it is.
     x = jnp.pad(x, ((0, 0), (0, -length % (lanes * steps)), (0, 0)))
-    return x.reshape(batch, -1, lanes, steps, x.shape[-1]).transpose(1, 3, 0, 2, 4)
+    x = x.reshape(batch, -1, lanes, steps, x.shape[-1]).transpose(1, 3, 0, 2, 4)
+    return x.reshape(*x.shape[:2], batch * lanes, -1)
 
   h = jnp.zeros((batch, *A.shape))
   _, y = jax.lax.scan(one_chunk, h, tuple(to_chunks(x) for x in (u, delta, B, C)))
-  y = y.transpose(2, 0, 3, 1, 4).reshape(batch, -1, channels)[:, :length]
-  return y + D * u
+  y = y.reshape(-1, steps, batch, lanes, channels).transpose(2, 0, 3, 1, 4)
+  return y.reshape(batch, -1, channels)[:, :length] + D * u

@@ -28,8 +28,8 @@ def relative_positions(window: int) -> Int[np.ndarray, 'n n']:
   return dy * (2 * window - 1) + dx
 
 
-def to_windows(x: Array, window: int) -> Array:
-  """`[b, h, w, ...]` to `[b, windows, window², ...]`, both in row-major order."""
+def to_windows(x: Any, window: int) -> Any:
+  """An array (of numpy or JAX) `[b, h, w, ...]` to `[b, windows, window², ...]`, both in row-major order."""
   b, h, w, *rest = x.shape
   x = x.reshape(b, h // window, window, w // window, window, *rest).swapaxes(2, 3)
   return x.reshape(b, (h // window) * (w // window), window**2, *rest)
@@ -43,7 +43,7 @@ def from_windows(x: Array, window: int, height: int, width: int) -> Array:
 
 
 def shift_mask(height: int, width: int, window: int, shift: tuple[int, int]) -> Float[np.ndarray, 'w n n']:
-  """0 between tokens that were neighbours before the cyclic shift, -100 between those it brought together."""
+  """0 between tokens that were neighbours before the cyclic shift, -100 between those it joined."""
 
   def regions(size: int, s: int) -> np.ndarray:
     i = np.arange(size)
@@ -55,7 +55,7 @@ def shift_mask(height: int, width: int, window: int, shift: tuple[int, int]) -> 
 
 
 class WindowAttention(nn.Module):
-  """Self-attention within (shifted) windows, with a relative position bias (Liu et al., 2021, section 3.2)."""
+  """Self-attention within (shifted) windows, with relative position bias (Liu et al., 2021, section 3.2)."""
 
   heads: int
   window: int
@@ -68,8 +68,8 @@ class WindowAttention(nn.Module):
     x = jnp.pad(x, ((0, 0), (0, -h % self.window), (0, -w % self.window), (0, 0)))
     _, height, width, _ = x.shape
     # A single window has nothing to shift into.
-    shift = tuple(self.window // 2 if self.shifted and self.window < size else 0 for size in (height, width))
-    x = jnp.roll(x, (-shift[0], -shift[1]), axis=(1, 2))
+    down, across = (self.window // 2 if self.shifted and self.window < n else 0 for n in (height, width))
+    x = jnp.roll(x, (-down, -across), axis=(1, 2))
 
     x = to_windows(x, self.window)
     qkv = nn.Dense(3 * channels, kernel_init=normal_02, dtype=self.dtype, name='qkv')(x)
@@ -77,12 +77,12 @@ class WindowAttention(nn.Module):
     logits = jnp.einsum('bwqhc,bwkhc->bwhqk', q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
     table = self.param('relative_position_bias_table', normal_02, ((2 * self.window - 1) ** 2, self.heads))
     logits = logits + jnp.moveaxis(table[relative_positions(self.window)], 2, 0)
-    if any(shift):
-      logits = logits + shift_mask(height, width, self.window, shift)[:, None]
+    if down or across:
+      logits = logits + shift_mask(height, width, self.window, (down, across))[:, None]
     x = jnp.einsum('bwhqk,bwkhc->bwqhc', jax.nn.softmax(logits).astype(self.dtype), v).reshape(x.shape)
     x = nn.Dense(channels, kernel_init=normal_02, dtype=self.dtype, name='proj')(x)
 
-    x = jnp.roll(from_windows(x, self.window, height, width), shift, axis=(1, 2))
+    x = jnp.roll(from_windows(x, self.window, height, width), (down, across), axis=(1, 2))
     return x[:, :h, :w]
 
 

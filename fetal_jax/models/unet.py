@@ -31,7 +31,7 @@ class UNet(nn.Module):
 
   out_channels: int
   width: int = 128
-  channel_mult: Sequence[float] = (1, 1, 2, 3, 4)
+  channel_mult: Sequence[int | float] = (1, 1, 2, 3, 4)
   num_res_blocks: int = 2
   attention_downsamples: Sequence[int] = (4, 8, 16)
   num_heads: int = 4

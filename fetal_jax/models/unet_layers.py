@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Num
 
+from fetal_jax.models.convolution import conv_general_dilated
 from fetal_jax.models.layers import torch_bias, torch_kernel
 
 Dtype = Any
@@ -29,7 +30,16 @@ def _inits(fan_in: int, zero: bool) -> dict[str, Any]:
 def conv(x: Array, features: int, name: str, *, dtype: Dtype, strides: int = 1, zero: bool = False) -> Array:
   """3x3 convolution, zero-padded by one pixel on every side (also when strided)."""
   inits = _inits(9 * x.shape[-1], zero)
-  return nn.Conv(features, (3, 3), strides, padding=1, dtype=dtype, name=name, **inits)(x)
+  return nn.Conv(
+    features,
+    (3, 3),
+    strides,
+    padding=1,
+    dtype=dtype,
+    conv_general_dilated=conv_general_dilated,
+    name=name,
+    **inits,
+  )(x)
 
 
 def dense(x: Array, features: int, name: str, *, dtype: Dtype, zero: bool = False) -> Array:
@@ -195,7 +205,7 @@ def encode(
   res_block: Callable[..., nn.Module],
   attention_block: Callable[..., nn.Module],
   width: int,
-  channel_mult: Sequence[float],
+  channel_mult: Sequence[int | float],
   num_res_blocks: int,
   attention_downsamples: Sequence[int],
   resblock_updown: bool,

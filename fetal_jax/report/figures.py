@@ -63,7 +63,7 @@ def svg(draw: Callable[..., 'Figure'], *args: Any, theme: Theme) -> bytes:
   import matplotlib
   from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-  style = {
+  style: dict[Any, Any] = {
     'font.size': 9,
     'axes.titlesize': 9.5,
     'axes.edgecolor': theme.muted,
@@ -102,14 +102,14 @@ def accuracies(results: dict[str, Any], theme: Theme) -> 'Figure':
   """Test accuracy by model and regime: this run's means (bars: ± one standard deviation) over the paper's."""
   grouped = summary.groups(results['runs'])
   regimes = sorted({r for by in grouped.values() for r in by}, key=lambda regime: order('', regime))
-  figure, axes = _axes(5.6, 0.9 + 0.55 * len(grouped) + 0.19 * (len(regimes) + 1))
+  figure, axes = _axes(4.8, 0.9 + 0.55 * len(grouped) + 0.19 * (len(regimes) + 1))
   axes.grid(axis='y', visible=False)
   axes.grid(axis='x')
-  hollow = {'linestyle': '', 'markersize': 5, 'markerfacecolor': 'none', 'alpha': 0.8}
+  hollow: dict[str, Any] = {'linestyle': '', 'markersize': 5, 'markerfacecolor': 'none', 'alpha': 0.8}
   handles = []
   for regime in regimes:
     colour, _, marker = REGIME_STYLES.get(regime, _OTHER_STYLE)
-    style = {'marker': marker, 'color': colour or theme.ink}
+    style: dict[str, Any] = {'marker': marker, 'color': colour or theme.ink}
     handles += axes.plot([], [], linestyle='', label=summary.regime_title(regime, results['rounds']), **style)
     for row, (model, by_regime) in enumerate(grouped.items()):
       found = summary.mean_and_sd([summary.SCORES['accuracy'](run) for run in by_regime.get(regime, [])])
@@ -148,7 +148,7 @@ def confusion(counts: list[list[int]], class_names: list[str], theme: Theme) -> 
       colour = theme.on_fill if share[i, j] > 0.55 else theme.ink
       axes.text(j, i - 0.12, f'{100 * share[i, j]:.0f} %', ha='center', va='center', color=colour)
       axes.text(
-        j, i + 0.26, f'{table[i, j]:,}', ha='center', va='center', color=colour, fontsize=6.5, alpha=0.9
+        j, i + 0.26, f'{table[i, j]:,}', ha='center', va='center', color=colour, fontsize=7, alpha=0.9
       )
   axes.set_xticks(range(k), class_names, rotation=35, ha='right', rotation_mode='anchor')
   axes.set_yticks(range(k), class_names)

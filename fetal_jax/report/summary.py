@@ -50,9 +50,9 @@ def regime_title(regime: str, rounds: list[dict[str, Any]]) -> str:
   """The regime's title with the number of images that this run's rounds have."""
   if regime not in REGIMES:
     return regime
-  sizes = [sum((r['counts'] or {}).values()) for r in rounds]
-  r1 = f'{sizes[0]:,}' if sizes else 'one round'
-  r12 = f'{sum(sizes[:2]):,}' if len(sizes) > 1 else 'two rounds'
+  sizes = {r['round']: sum((r['counts'] or {}).values()) for r in rounds}
+  r1 = f'{sizes[1]:,}' if 1 in sizes else 'round 1'
+  r12 = f'{sizes[1] + sizes[2]:,}' if 1 in sizes and 2 in sizes else 'rounds 1 + 2'
   return REGIMES[regime].title.format(r1=r1, r12=r12)
 
 

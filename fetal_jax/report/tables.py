@@ -182,9 +182,9 @@ def _model_table(results: dict[str, Any], model: str, by_regime: dict[str, list[
     'Macro F1',
   ]
   columns += ['AUROC', *(f'Recall: {name}' for name in names), 'Epoch chosen', 'Accuracy, last epoch']
-  known = paper.MODELS.get(model)
-  number = f'Table {known.table} · ' if known else ''
-  notes = [known.note] if known and known.note else []
+  published = paper.MODELS.get(model)
+  number = f'Table {published.table} · ' if published else ''
+  notes = [published.note] if published and published.note else []
   if len({run['protocol'] for runs in by_regime.values() for run in runs}) > 1:
     notes.append('The runs of this table follow different protocols: do not compare them.')
   notes += mismatches(by_regime)
@@ -207,7 +207,7 @@ def mismatches(by_regime: dict[str, list[dict[str, Any]]]) -> list[str]:
 def protocol(results: dict[str, Any]) -> str:
   """How the epoch was chosen, in a sentence."""
   said = {
-    'honest': 'The epoch was chosen on validation patients held out of training; the test set was looked at once.',
+    'honest': 'The epoch was chosen on validation patients held out of training, never on the test set.',
     'paper': 'The epoch was chosen on the test set, as in the paper, which flatters every accuracy.',
   }
   return ' '.join(said[p] for p in sorted({run['protocol'] for run in results['runs']}) if p in said)
@@ -277,17 +277,20 @@ def markdown(table: Table) -> str:
   """The table in GitHub's Markdown."""
 
   def text(cell: Cell) -> str:
-    main = f'**{cell.text}**' if cell.best else cell.text
-    return f'{main} ({cell.small})' if cell.small else main
+    main = escape_markdown(cell.text)
+    main = f'**{main}**' if cell.best else main
+    return f'{main} ({escape_markdown(cell.small)})' if cell.small else main
 
   align = ['---' if i < table.text_columns else '---:' for i in range(len(table.columns))]
-  lines = [table.columns, align, *([text(cell) for cell in row] for row in table.rows)]
-  return '\n'.join('| ' + ' | '.join(escape_markdown(value) for value in line) + ' |' for line in lines)
+  columns = [escape_markdown(column) for column in table.columns]
+  lines = [columns, align, *([text(cell) for cell in row] for row in table.rows)]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def escape_markdown(text: str) -> str:
   """Class names are the user's: none may break a table's row or become markup."""
-  return text.replace('\\', '\\\\').replace('|', '\\|').replace('<', '&lt;').replace('\n', ' ')
+  escaped = ''.join(f'\\{c}' if c in '\\|[]*`' else c for c in text)
+  return escaped.replace('<', '&lt;').replace('\n', ' ')
 
 
 def runs_csv(results: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -41,7 +42,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   return any(drawn)
 
 
-def sampler_settings(config: ml_collections.ConfigDict, trained: Trained) -> dict[str, object]:
+def sampler_settings(config: ml_collections.ConfigDict, trained: Trained) -> dict[str, Any]:
   """What decides an image beside its key, for the manifest."""
   c = config.sample
   return {
@@ -115,5 +116,5 @@ def _draw_round(
   return True
 
 
-def _describe(settings: dict[str, object]) -> str:
+def _describe(settings: dict[str, Any]) -> str:
   return ', '.join(f'{name} {value}' for name, value in settings.items() if value not in (None, 0.0))

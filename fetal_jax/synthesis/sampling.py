@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fetal_jax.diffusion.guidance import classifier_guidance
@@ -22,8 +21,8 @@ def image_keys(key: Key[Array, ''], indices: Int[Array, 'b']) -> Key[Array, 'b']
 
 
 def make_sample(
-  unet: nn.Module,
-  guide: nn.Module | None,
+  unet: Any,
+  guide: Any,
   process: Process,
   *,
   image_shape: tuple[int, int, int],
@@ -39,8 +38,8 @@ def make_sample(
   The whole reverse process is one `lax.scan`; x_t stays float32, the networks compute in their own dtype.
 
   Args:
-    unet: the denoiser.
-    guide: the classifier on noisy images; may be None where `guidance_scale` is 0.
+    unet: the denoiser, a linen module.
+    guide: the classifier on noisy images, a linen module; may be None where `guidance_scale` is 0.
     process: the respaced process.
     image_shape: (H, W, C).
     method: a key of `SAMPLERS`.
@@ -57,8 +56,7 @@ def make_sample(
   def sample(
     params: dict[str, Any], keys: Key[Array, 'b'], labels: Int[Array, 'b']
   ) -> UInt8[Array, 'b h w c']:
-    # Weights of convolutions and matmuls are cast once, here, instead of once a step inside the scan.
-    params = jax.tree.map(lambda p: p.astype(unet.dtype) if p.ndim > 1 else p, params)
+    params = cast_blocks(params, unet.dtype)
 
     def noise(index: Int[Array, '']) -> Float[Array, 'b h w c']:
       return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), image_shape))(keys)
@@ -84,6 +82,19 @@ def make_sample(
     return to_uint8(x_0)
 
   return sample
+
+
+def cast_blocks(params: dict[str, Any], dtype: Any) -> dict[str, Any]:
+  """Casts the 3x3 convolutions of the blocks, 95 % of the weights, once instead of once a step inside the scan.
+
+  Embeddings, norms and the output heads compute in float32 and keep float32 weights.
+  """
+
+  def cast(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+    in_block = len(path) > 3  # network / block / convolution / kernel; a head lacks the block
+    return leaf.astype(dtype) if in_block and leaf.ndim == 4 else leaf
+
+  return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def to_uint8(x: Float[Array, '*shape']) -> UInt8[Array, '*shape']:

@@ -50,7 +50,7 @@ def init_state(
 
 
 def make_update(
-  net: nn.Module,
+  net: Any,
   optimizer: optax.GradientTransformation,
   *,
   mean: float,
@@ -136,7 +136,7 @@ def make_task(
 ) -> Task:
   """Builds the model `name` and its jitted functions for this config."""
   c = config.classify
-  net = networks.make_classifier(config, name, num_classes)
+  net: Any = networks.make_classifier(config, name, num_classes)
   optimizer = optax.adam(c.learning_rate)
   init = functools.partial(init_state, net=net, optimizer=optimizer, image_shape=image_shape)
   shapes = jax.eval_shape(init, jax.random.key(0))
@@ -295,9 +295,9 @@ def train_one(
       log_resumption(title, start, epochs * epoch_steps)
     else:
       state = task.init(key_init)
-      if REGIMES[regime].start:
-        variables = _load_selected(_folder(workdir, task.name, seed, REGIMES[regime].start), task)
-        state = state.replace(variables=variables)
+      if pretraining := REGIMES[regime].start:
+        variables = _load_selected(_folder(workdir, task.name, seed, pretraining), task)
+        state = dataclasses.replace(state, variables=variables)
       best, history, seconds = jax.tree.map(jnp.copy, state.variables), [], 0.0
     selected = max((row['score'] for row in history), default=-1.0)
 
@@ -306,12 +306,13 @@ def train_one(
     ) as writer:
       row: dict[str, Any] = {}
 
-      def log(step: int, means: dict[str, float]) -> None:
+      def log(step: int, means: dict[str, float]) -> str:
         row.clear()
         row.update(
           epoch=step // epoch_steps, step=step, train_loss=means['loss'], train_accuracy=means['accuracy']
         )
         writer.write_scalars(step, means)
+        return f'{means["img_per_s"]:.3g} img/s, loss {means["loss"]:.3f}, accuracy {means["accuracy"]:.3f}'
 
       def select(step: int, state: ClassifierState) -> None:
         nonlocal best, selected

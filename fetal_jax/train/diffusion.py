@@ -12,7 +12,6 @@ import ml_collections
 import numpy as np
 import optax
 from absl import logging
-from flax import linen as nn
 from jax.sharding import Mesh
 from PIL import Image
 
@@ -32,7 +31,7 @@ from fetal_jax.train.state import DiffusionState
 from fetal_jax.train.writers import MetricWriter
 
 QUARTILES = 4
-Networks = Mapping[str, nn.Module]  # 'unet', 'guide': those that are trained
+Networks = Mapping[str, Any]  # linen modules 'unet' and 'guide', those that are trained
 
 
 def make_optimizer(
@@ -52,7 +51,7 @@ def make_optimizers(config: ml_collections.ConfigDict) -> dict[str, optax.Gradie
   }
 
 
-def make_networks(config: ml_collections.ConfigDict, num_classes: int) -> dict[str, nn.Module]:
+def make_networks(config: ml_collections.ConfigDict, num_classes: int) -> dict[str, Any]:
   """The networks that `config.diffusion.train` names."""
   nets = {'unet': networks.make_unet(config, num_classes), 'guide': networks.make_guide(config, num_classes)}
   return nets if config.diffusion.train == 'both' else {config.diffusion.train: nets[config.diffusion.train]}
@@ -158,7 +157,9 @@ def make_update(
     if random_flip:
       flip = jax.random.bernoulli(jax.random.fold_in(key_step, 0), 0.5, labels.shape)
       x_0 = jnp.where(flip[:, None, None, None], x_0[:, :, ::-1], x_0)
-    params, opt_state, all_sums = {}, {}, {}
+    params: dict[str, Any] = {}
+    opt_state: dict[str, Any] = {}
+    all_sums: dict[str, Any] = {}
     for number, name in enumerate(sorted(nets), start=1):
       sums, grads = gradients(name, state.params[name], x_0, labels, jax.random.fold_in(key_step, number))
       updates, opt_state[name] = optimizers[name].update(grads, state.opt_state[name], state.params[name])
@@ -190,7 +191,7 @@ def _named(sums: Mapping[str, tuple[jax.Array, jax.Array]]) -> dict[str, tuple[j
   return named
 
 
-def make_held_out_accuracy(guide: nn.Module, process: Process, key: jax.Array) -> Callable[..., Any]:
+def make_held_out_accuracy(guide: Any, process: Process, key: jax.Array) -> Callable[..., Any]:
   """Builds `accuracy(params, batch, number) -> sums` of the guide on held-out images, each at four noise levels.
 
   The levels and the noise are the same at every call, so that curves over training compare like with like.
@@ -200,7 +201,7 @@ def make_held_out_accuracy(guide: nn.Module, process: Process, key: jax.Array) -
   def accuracy(params: Any, batch: Any, number: jax.Array) -> Any:
     x_0, labels, mask = to_float(batch['images']), batch['labels'], batch['mask'].astype(jnp.float32)
     width = len(process.betas) // QUARTILES
-    sums = {}
+    sums: dict[str, Any] = {}
     for quartile in range(QUARTILES):
       key_t, key_noise = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, number), quartile))
       t = quartile * width + jax.random.randint(key_t, labels.shape, 0, width)
@@ -297,9 +298,10 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
 
     with MetricWriter(workdir / 'logs' / 'diffusion', start_step=start) as writer:
 
-      def log(step: int, means: dict[str, float]) -> None:
+      def log(step: int, means: dict[str, float]) -> str:
         writer.write_scalars(step, means)
         logging.info('diffusion: step %d of %d, %s', step, c.steps, _status(means))
+        return _status(means)
 
       def save(step: int, state: DiffusionState) -> None:
         checkpointer.save(

@@ -31,7 +31,7 @@ def train(
   steps_per_call: int,
   images_per_step: int,
   log_every: int,
-  on_log: Callable[[int, dict[str, float]], None],
+  on_log: Callable[[int, dict[str, float]], str],
   actions: Sequence[tuple[int, Callable[[int, State], None]]] = (),
   log_lines: bool = True,
 ) -> State:
@@ -50,7 +50,8 @@ def train(
     steps_per_call: of `update`.
     images_per_step: for img/s.
     log_every: steps between two calls of `on_log`.
-    on_log: takes the step and the means since the last call, with `img_per_s`.
+    on_log: takes the step and the means since the last call, with `img_per_s`; returns a few words for the
+      progress line.
     actions: (every, action): `action(step, state)` whenever `every` steps are full, and at the end.
     log_lines: whether plain log lines show the progress where there is no terminal.
 
@@ -78,8 +79,7 @@ def train(
         means = average(pending)
         _check_finite(title, means, last_log, step)
         means['img_per_s'] = (step - last_log) * images_per_step / max(time.monotonic() - clock, 1e-9)
-        on_log(step, means)
-        progress.update(step, f'{means["img_per_s"]:.3g} img/s, loss {means.get("loss", np.nan):.4f}')
+        progress.update(step, on_log(step, means))
         pending, last_log = [], step
         for action in due:
           action(step, state)

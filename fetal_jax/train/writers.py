@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -68,7 +69,7 @@ class MetricWriter:
     self.close()
 
 
-def read_metrics(path: PathLike) -> list[dict[str, float | None]]:
+def read_metrics(path: PathLike) -> list[dict[str, Any]]:
   """The rows of a metrics.jsonl; an unfinished last line (a killed run) is left out."""
   path = pathlib.Path(path)
   if not path.is_file():

@@ -24,10 +24,11 @@ def test_respacing_in_its_other_forms():
   np.testing.assert_array_equal(schedule.space_timesteps(1000, (10, 15, 20)), GOLDEN['timesteps_10_15_20'])
   np.testing.assert_array_equal(schedule.space_timesteps(10, ''), np.arange(10))
   np.testing.assert_array_equal(schedule.space_timesteps(10, '1'), [0])
+  np.testing.assert_array_equal(schedule.space_timesteps(101, 'quad5'), [0, 6, 25, 56, 100])
 
 
 @pytest.mark.parametrize(
-  'respacing', ['1001', '0', '-3', 'ddim7x', 'ddim999', 'fast', '400,400,400', '10,,10']
+  'respacing', ['1001', '0', '-3', 'ddim7x', 'ddim999', 'quad1', 'quad1001', 'fast', '400,400,400', '10,,10']
 )
 def test_impossible_respacing_is_refused(respacing):
   with pytest.raises(ValueError, match=f'respacing {respacing!r}: '):
@@ -35,10 +36,10 @@ def test_impossible_respacing_is_refused(respacing):
 
 
 @settings(deadline=None, max_examples=50)
-@given(timesteps=st.integers(2, 1000), data=st.data())
-def test_respacing_keeps_first_and_last_and_so_many(timesteps, data):
+@given(timesteps=st.integers(2, 1000), form=st.sampled_from(['', 'quad']), data=st.data())
+def test_respacing_keeps_first_and_last_and_so_many(timesteps, form, data):
   count = data.draw(st.integers(2, timesteps))
-  kept = schedule.space_timesteps(timesteps, count)
+  kept = schedule.space_timesteps(timesteps, f'{form}{count}')
   assert (kept[0], kept[-1], len(kept)) == (0, timesteps - 1, count)
   assert (np.diff(kept) > 0).all()
 

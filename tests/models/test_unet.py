@@ -170,7 +170,9 @@ def test_group_norm_has_gcd_groups_and_two_pass_variance(channels, groups):
   grouped = x.astype(np.float64).reshape(2, 16, groups, -1)
   mean, var = grouped.mean((1, 3), keepdims=True), grouped.var((1, 3), keepdims=True)
   expected = ((grouped - mean) / np.sqrt(var + 1e-5)).reshape(x.shape)
-  np.testing.assert_allclose(Norm().init_with_output(jax.random.key(0), x)[0], expected, atol=2e-4)
+  np.testing.assert_allclose(
+    Norm().init_with_output(jax.random.key(0), jnp.asarray(x))[0], expected, atol=2e-4
+  )
 
 
 def test_resampling_on_known_values():

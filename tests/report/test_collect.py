@@ -2,9 +2,9 @@
 
 import json
 
-import fake_workdir
 import numpy as np
 import pytest
+from report import fake_workdir
 
 from fetal_jax import files
 from fetal_jax.errors import UserError

@@ -5,9 +5,9 @@ import html.parser
 import json
 import re
 
-import fake_workdir
 import ml_collections
 import pytest
+from report import fake_workdir
 
 from fetal_jax import files
 from fetal_jax.report import page
@@ -117,12 +117,12 @@ def test_json_is_strict_and_complete(report):
 def test_done_work_is_not_done_again_until_something_changes(workdir, report):
   path = report / 'index.html'
   first = path.stat().st_mtime_ns
-  page.run(CONFIG, workdir)
+  assert not page.run(CONFIG, workdir)
   assert path.stat().st_mtime_ns == first
   changed = workdir / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'metrics.json'
   before = changed.read_text()
   files.write_json(changed, files.read_json(changed) | {'test_accuracy_last': 0.1234})
-  page.run(CONFIG, workdir)
+  assert page.run(CONFIG, workdir)
   assert path.stat().st_mtime_ns != first
   assert '0.1234' in (report / 'results.csv').read_text()
   changed.write_text(before)

@@ -1,27 +1,27 @@
-"""The standard planes but the brain's: what a sonographer looks for in each, in the body part's own coordinates.
+"""The standard planes but the brain's: what a sonographer looks for in each.
 
-A painter gets the canvas, the patient's traits and a random stream, and where the body part is: its middle (x, y) and
-half size in cm. Levels are dB below the brightest echo, see `canvas`.
+A painter gets the canvas, the patient's traits and a random stream, and where the body part is: its middle
+(x, y) and half size in cm. Levels are dB below the brightest echo, see `canvas`.
 """
 
 import math
 
 import numpy as np
 
-from fetal_jax.data.fetal_phantom.canvas import Canvas, Frame, Shape
+from fetal_jax.data.fetal_phantom.canvas import Canvas, Frame, Point, Real, Shape
 from fetal_jax.data.fetal_phantom.cohort import Patient
 
 FLUID = -74.0
 BONE = 3.0
 
 
-def level(patient: Patient, value: float) -> float:
+def level(patient: Patient, value: Real) -> float:
   """The level of a soft tissue in this patient: `value` dB in the typical one."""
   return -27.0 + patient.contrast * (value + 27.0) + patient.echogenicity
 
 
 def womb(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """The mother's layers of skin, fat and muscle, the wall of the uterus, and the fluid around the fetus at (x, y)."""
+  """The mother's layers of skin, fat and muscle, the wall of the uterus, and the fluid around the fetus."""
   canvas.level[:] = level(patient, -26) + 3.0 * canvas.texture
   depth = 0.0
   for _ in range(rng.integers(2, 5)):
@@ -49,9 +49,11 @@ def vertebra(frame: Frame, patient: Patient, p: float, q: float, angle: float, s
 
 
 def trunk(
-  canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float, *, ribs: float
+  canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float, *, ribs: Real
 ) -> tuple[Frame, float]:
-  """A cross-section of the trunk: skin, wall, ribs and spine. Returns its frame, whose +p is the front, and its width."""
+  """A cross-section of the trunk: skin, wall, ribs and spine. Returns its frame (+p is the front) and
+  its width.
+  """
   womb(canvas, patient, rng, x, y, size)
   frame = Frame(canvas, x, y, size, patient.lie + rng.normal(0, 0.35), bend=0.035)
   width = rng.uniform(0.84, 1.0)
@@ -116,7 +118,7 @@ def thorax(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float,
   canvas.line(heart, level(patient, -16), 0.05, floor=0.2)
   cos, sin = math.cos(tilt), math.sin(tilt)
 
-  def at(u: float, v: float) -> tuple[float, float]:
+  def at(u: Real, v: Real) -> Point:
     return middle[0] + reach * (u * cos - v * sin), middle[1] + reach * (u * sin + v * cos)
 
   beat = rng.uniform(-0.05, 0.05)  # ventricles fill while atria empty
@@ -140,7 +142,7 @@ def thorax(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float,
 
 
 def femur(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """The shaft of the femur, bright, a little bowed, nearly across the beam, its shadow below, the thigh around it."""
+  """The shaft of the femur, bright, a little bowed, its shadow below, the thigh around it."""
   womb(canvas, patient, rng, x, y, size * rng.uniform(0.7, 1.1))
   frame = Frame(canvas, x, y, size, rng.normal(0, 0.3), bend=0.02)
   thick = rng.uniform(0.4, 0.7)
@@ -163,7 +165,7 @@ def femur(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, 
 
 
 def cervix(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """Transvaginal: the cervix lies across the field, its canal a line; bladder on one side, the fetal head deep."""
+  """Transvaginal: the cervix lies across the field, its canal a line; bladder and fetal head on one side."""
   side = 1 if rng.random() < 0.85 else -1  # the head is to the right as a rule
   canvas.level[:] = level(patient, -28) + 3.5 * canvas.texture
   frame = Frame(canvas, x, y, size, side * rng.normal(0.1, 0.15), bend=0.08)

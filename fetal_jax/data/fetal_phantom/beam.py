@@ -1,4 +1,4 @@
-"""From what the beams meet to the picture on the screen: speckle, shadows, log compression, scan conversion."""
+"""From what the beams meet to the picture: speckle, shadows, log compression, scan conversion."""
 
 import math
 
@@ -15,7 +15,7 @@ PER_DECIBEL = math.log(10) / 20  # amplitude = exp(PER_DECIBEL * level)
 def point_spread(
   scatterers: Float[np.ndarray, 'parts beams samples'], axial: float, near: float, far: float
 ) -> Float[np.ndarray, 'parts beams samples']:
-  """Smears scatterers: `axial` samples along the beam, across it `near` beams at the top to `far` at the bottom.
+  """Smears scatterers: `axial` samples along the beam, across it `near` beams (top) to `far` (bottom).
 
   Gaussian kernels, standard deviations. White noise of unit variance comes out with unit variance.
   """
@@ -44,9 +44,9 @@ def echo(
 ) -> Field:
   """The envelope of the echoes, in dB.
 
-  Scatterers are complex Gaussian, so the envelope of even tissue is Rayleigh distributed: fully developed speckle
-  (Wagner et al., IEEE Transactions on Sonics and Ultrasonics 30(3), 1983). What the sound meets on its way dims all
-  that lies behind.
+  Scatterers are complex Gaussian, so the envelope of even tissue is Rayleigh distributed: fully developed
+  speckle (Wagner et al., IEEE Transactions on Sonics and Ultrasonics 30(3), 1983). What the sound meets on
+  its way dims all that lies behind.
 
   Args:
     canvas: levels, reflectors, attenuation.
@@ -78,7 +78,7 @@ def echo(
 
 
 def compress(decibels: Field, *, gain: float, dynamic_range: float, gamma: float) -> Field:
-  """Log compression: [-dynamic_range, 0] dB after `gain` becomes grey 0 ... 1, bent by the machine's grey map."""
+  """Log compression: [-dynamic_range, 0] dB after `gain` becomes grey 0 ... 1, bent by `gamma`."""
   grey = np.clip((decibels + (gain + dynamic_range)) / dynamic_range, 0, 1)
   return grey**gamma
 
@@ -86,7 +86,7 @@ def compress(decibels: Field, *, gain: float, dynamic_range: float, gamma: float
 def scan_convert(
   grey: Field, fan: Fan, window: tuple[float, float, float, float], shape: tuple[int, int]
 ) -> UInt8[np.ndarray, 'h w']:
-  """Beams to the screen: the part (left, right, top, bottom) in cm as [H, W] pixels, black outside the fan."""
+  """Beams to the screen: the part (left, right, top, bottom) cm as [H, W] pixels, black off the fan."""
   left, right, top, bottom = window
   height, width = shape
   x = np.linspace(left, right, width, dtype=np.float32)[None]

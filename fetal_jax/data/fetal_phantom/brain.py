@@ -40,6 +40,7 @@ def brain(
 def midline(
   canvas: Canvas, patient: Patient, rng: np.random.Generator, frame: Frame, gaps: tuple[float, float]
 ):
+  """The falx, an echo from front to back but for the part between `gaps`."""
   for start, end in ((-0.88, gaps[0]), (gaps[1], 0.9)):
     canvas.line(frame.segment((start, 0), (end, 0)), level(patient, rng.uniform(-13, -7)), 0.05, floor=0.2)
 
@@ -65,7 +66,7 @@ def thalamic(canvas: Canvas, patient: Patient, rng: np.random.Generator, frame: 
 
 
 def cerebellar(canvas: Canvas, patient: Patient, rng: np.random.Generator, frame: Frame, width: float):
-  """The cerebellum's two round lobes at the back, the cistern behind them dark; thalami and cavum in front."""
+  """The cerebellum's two round lobes at the back, the dark cistern behind; thalami and cavum in front."""
   midline(canvas, patient, rng, frame, (-0.3, 0.58))
   canvas.fill(frame.ellipse(-0.82, 0, 0.14, 0.36 * width), FLUID + 6, edge=0.1)  # cisterna magna
   lobe = rng.uniform(0.19, 0.26)

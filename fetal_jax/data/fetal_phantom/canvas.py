@@ -1,10 +1,10 @@
-"""A picture in beam coordinates: tissue levels, reflectors and attenuation, drawn with ellipses and bent segments.
+"""A picture in beam coordinates: tissue, reflectors and attenuation, drawn with ellipses and bent lines.
 
-Levels are decibels below the brightest echo. `x` is lateral and `y` depth, in cm from the middle of the probe's face.
+Levels are decibels below the brightest echo. `x` is lateral and `y` depth, in cm from the middle of the
+probe's face.
 """
 
 import dataclasses
-import functools
 import math
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from jaxtyping import Float
 from scipy import ndimage
 
 Field = Float[np.ndarray, 'beams samples']
+Real = float | int  # run-time checks take `float` at its word
+Point = tuple[Real, Real]
 MARGIN = 0.35  # cm beyond its outline that a shape is evaluated: edges and lines are thinner
 
 
@@ -28,17 +30,19 @@ class Fan:
 
 
 class Shape(NamedTuple):
-  """Signed distance to an outline in cm (negative inside) and how squarely the beam meets it (0 ... 1), within `box`."""
+  """Signed distance to an outline in cm (negative inside) and how squarely the beam meets it (0 ... 1),
+  within `box`.
+  """
 
   distance: Field
   facing: Field
   box: tuple[slice, slice]
 
-  def widened(self, by: float) -> 'Shape':
+  def widened(self, by: Real) -> 'Shape':
     """The outline moved outwards by `by` cm."""
     return self._replace(distance=self.distance - by)
 
-  def ring(self, half_width: float) -> 'Shape':
+  def ring(self, half_width: Real) -> 'Shape':
     """The band of `half_width` cm around the outline."""
     return self._replace(distance=np.abs(self.distance) - half_width)
 
@@ -47,16 +51,23 @@ class Shape(NamedTuple):
     return self._replace(distance=np.maximum(self.distance, 0))
 
 
-@functools.lru_cache
-def stretch(fine: int, coarse: int) -> Float[np.ndarray, 'fine coarse']:
-  """The matrix that interpolates `coarse` values linearly at `fine` places from the first to the last."""
-  places = np.linspace(0, coarse - 1, fine, dtype=np.float32)[:, None]
-  return np.maximum(0, 1 - np.abs(places - np.arange(coarse, dtype=np.float32)))
+def between(first: Real, last: Real, size: int) -> slice:
+  """The indices from `first` to `last`, as far as there are any in 0 ... size - 1."""
+  return slice(min(max(math.floor(first), 0), size), min(max(math.ceil(last) + 1, 0), size))
+
+
+def stretch(coarse: Float[np.ndarray, 'coarse rest'], size: int) -> Float[np.ndarray, 'size rest']:
+  """Interpolates linearly along the first axis, from the first value to the last."""
+  places = np.linspace(0, len(coarse) - 1, size, dtype=np.float32)[:, None]
+  below = np.minimum(places.astype(int), len(coarse) - 2)
+  share = places - below.astype(np.float32)
+  return coarse[below[:, 0]] * (1 - share) + coarse[below[:, 0] + 1] * share
 
 
 class Canvas:
-  """What the beams meet, all [beams, samples]: `level` dB of scatterers, `reflector` amplitude of surfaces, and
-  `attenuation` dB/cm beyond what the machine makes up for."""
+  """What the beams meet, all [beams, samples]: `level` dB of scatterers, `reflector` amplitude of surfaces,
+  and `attenuation` dB/cm beyond what the machine makes up for.
+  """
 
   def __init__(self, fan: Fan, rng: np.random.Generator, beams: int, samples: int):
     self.fan, self.rng = fan, rng
@@ -72,9 +83,9 @@ class Canvas:
     # Tissue is uneven over millimetres: one field of unit variance, weighted by each tissue.
     coarse = rng.standard_normal((beams // 4, samples // 4), np.float32)
     coarse += 3 * ndimage.gaussian_filter(coarse, 1.5)
-    self.texture = stretch(beams, beams // 4) @ (coarse / coarse.std()) @ stretch(samples, samples // 4).T
+    self.texture = stretch(stretch(coarse / coarse.std(), beams).T, samples).T
 
-  def box(self, x: float, y: float, reach: float) -> tuple[slice, slice]:
+  def box(self, x: Real, y: Real, reach: Real) -> tuple[slice, slice]:
     """The beams and samples that meet the disc of radius `reach` cm around (x, y)."""
     fan, (beams, samples) = self.fan, self.x.shape
     distance = math.hypot(x, y + fan.radius)
@@ -82,23 +93,17 @@ class Canvas:
     middle = math.atan2(x, y + fan.radius) - fan.centre
     per_radian = (beams - 1) / (2 * fan.half_angle)
     per_cm = (samples - 1) / (fan.far - fan.near)
-    first = (
-      (middle - spread + fan.half_angle) * per_radian,
-      (distance - reach - fan.radius - fan.near) * per_cm,
-    )
-    last = (
-      (middle + spread + fan.half_angle) * per_radian,
-      (distance + reach - fan.radius - fan.near) * per_cm,
-    )
-    return tuple(
-      slice(min(max(math.floor(a), 0), size), min(max(math.ceil(b) + 1, 0), size))
-      for a, b, size in zip(first, last, (beams, samples), strict=True)
+    angle = middle + fan.half_angle
+    depth = distance - fan.radius - fan.near
+    return (
+      between((angle - spread) * per_radian, (angle + spread) * per_radian, beams),
+      between((depth - reach) * per_cm, (depth + reach) * per_cm, samples),
     )
 
   def fill(
-    self, shape: Shape, level: float, *, texture: float = 0.0, attenuation: float = 0.0, edge: float = 0.05
+    self, shape: Shape, level: Real, *, texture: Real = 0.0, attenuation: Real = 0.0, edge: Real = 0.05
   ):
-    """Replaces what is inside by tissue of `level` dB with `texture` dB of unevenness; the border is ± `edge` cm."""
+    """Replaces what is inside by tissue of `level` dB with `texture` dB of unevenness; border ± `edge` cm."""
     inside = np.clip(0.5 - shape.distance * (0.5 / edge), 0, 1)
     target = level + texture * self.texture[shape.box] if texture else level
     self.level[shape.box] += inside * (target - self.level[shape.box])
@@ -108,14 +113,14 @@ class Canvas:
   def line(
     self,
     shape: Shape,
-    level: float,
-    thickness: float,
+    level: Real,
+    thickness: Real,
     *,
-    floor: float = 0.15,
-    shadow: float = 0.0,
+    floor: Real = 0.15,
+    shadow: Real = 0.0,
     where: Field | None = None,
   ):
-    """Adds a reflecting outline of `level` dB and `thickness` cm. Along the beam only `floor` of it comes back.
+    """Adds a reflecting outline of `level` dB and `thickness` cm; along the beam `floor` of it comes back.
 
     `where` [beams, samples] is a weight 0 ... 1. What lies behind is dimmed by `shadow` dB.
     """
@@ -138,7 +143,7 @@ class Frame:
   Slightly bent by `bend`, as nothing in a body is straight.
   """
 
-  def __init__(self, canvas: Canvas, x: float, y: float, scale: float, angle: float, bend: float = 0.04):
+  def __init__(self, canvas: Canvas, x: Real, y: Real, scale: Real, angle: Real, bend: Real = 0.04):
     self.canvas, self.x, self.y, self.scale, self.bend = canvas, x, y, scale, bend
     self.cos, self.sin = math.cos(angle), math.sin(angle)
     dx, dy = (canvas.x - x) / scale, (canvas.y - y) / scale
@@ -149,12 +154,12 @@ class Frame:
     self.beam_p = self.cos * canvas.beam_x + self.sin * canvas.beam_y
     self.beam_q = self.cos * canvas.beam_y - self.sin * canvas.beam_x
 
-  def _box(self, p: float, q: float, reach: float) -> tuple[slice, slice]:
+  def _box(self, p: Real, q: Real, reach: Real) -> tuple[slice, slice]:
     x = self.x + self.scale * (self.cos * p - self.sin * q)
     y = self.y + self.scale * (self.sin * p + self.cos * q)
     return self.canvas.box(x, y, (reach + 1.5 * self.bend) * self.scale + MARGIN)
 
-  def ellipse(self, p: float, q: float, a: float, b: float, angle: float = 0.0) -> Shape:
+  def ellipse(self, p: Real, q: Real, a: Real, b: Real, angle: Real = 0.0) -> Shape:
     """Centre (p, q), half axes a and b, the first at `angle` from p."""
     box = self._box(p, q, max(a, b))
     beams = box[0]
@@ -169,9 +174,7 @@ class Frame:
     # The first-order distance to the outline: (r - 1) / |grad r|, grad r = (u, v) / r.
     return Shape((radius - 1) * radius / length * self.scale, np.abs(u * beam_u + v * beam_v) / length, box)
 
-  def segment(
-    self, start: tuple[float, float], end: tuple[float, float], radius: float = 0.0, bow: float = 0.0
-  ) -> Shape:
+  def segment(self, start: Point, end: Point, radius: Real = 0.0, bow: Real = 0.0) -> Shape:
     """A capsule of `radius` around the line from start to end, its middle pushed sideways by `bow`."""
     middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     half = math.hypot(end[0] - start[0], end[1] - start[1]) / 2 + 1e-6
@@ -186,7 +189,7 @@ class Frame:
     facing = np.abs(cos * self.beam_q[box[0]] - sin * self.beam_p[box[0]])
     return Shape(distance, np.broadcast_to(facing, distance.shape), box)
 
-  def about(self, angle: float, width: float) -> Field:
+  def about(self, angle: Real, width: Real) -> Field:
     """A weight [beams, samples] that falls off with the angle from the direction `angle` at the origin."""
     away = np.arctan2(self.q, self.p) - angle
     away = np.mod(away + math.pi, 2 * math.pi) - math.pi

@@ -1,7 +1,8 @@
 """Who is scanned, with what, and which planes are kept: the table behind the drawings, without a pixel.
 
-The numbers are those of FETAL_PLANES_DB's public metadata (Burgos-Artizzu et al., Scientific Reports 10, 10200, 2020).
-Everything is a function of (seed, patient) or (seed, image), so a larger set begins with the smaller one.
+The numbers are those of FETAL_PLANES_DB's public metadata (Burgos-Artizzu et al., Scientific Reports 10,
+10200, 2020). Everything is a function of (seed, patient) or (seed, image), so a larger set begins with the
+smaller one.
 """
 
 import dataclasses
@@ -97,7 +98,7 @@ def draw_patient(seed: int, number: int) -> Patient:
 
 
 def planes_of_patient(seed: int, patient: Patient) -> np.ndarray:
-  """How many planes of each class [classes] are kept of a patient: few of most, dozens of some, often one class only."""
+  """How many planes of each class [classes] are kept of a patient: few of most, dozens of some."""
   rng = np.random.default_rng([seed, COUNTS, patient.number])
   by_machine = IMAGES_BY_MACHINE[:, MACHINES.index(patient.machine)]
   expected = IMAGES_PER_PATIENT * by_machine / by_machine.sum()
@@ -109,9 +110,9 @@ def planes_of_patient(seed: int, patient: Patient) -> np.ndarray:
 def labels_in_order(images: int) -> np.ndarray:
   """Labels [images] whose first n, for every n, have the class shares of the real data.
 
-  Sainte-Laguë's method: the next image goes to the class with the largest total / (2 count + 1). It rounds like the
-  method of largest remainders but never takes an image away as n grows: label k does not depend on `images`. The first
-  ones are `FIRST_OF_EACH` of every class.
+  Sainte-Laguë's method: the next image goes to the class with the largest total / (2 count + 1). It rounds
+  like the method of largest remainders but never takes an image away as n grows: label k does not depend on
+  `images`. The first ones are `FIRST_OF_EACH` of every class.
   """
   totals = IMAGES_BY_MACHINE.sum(1)
   labels = list(range(len(totals))) * FIRST_OF_EACH
@@ -129,8 +130,9 @@ def labels_in_order(images: int) -> np.ndarray:
 def plan(images: int, seed: int = 0) -> list[Plane]:
   """The first `images` planes of the set `seed`, in order.
 
-  Image j of a class belongs to the patient with whom the number of planes of that class, counted over the patients in
-  order, passes j: classes and patients are interleaved, and plane k is the same in every set that has it.
+  Image j of a class belongs to the patient with whom the number of planes of that class, counted over the
+  patients in order, passes j: classes and patients are interleaved, and plane k is the same in every set that
+  has it.
   """
   patients: list[Patient] = []
   seen = np.zeros(len(CLASS_NAMES), np.int64)

@@ -13,7 +13,7 @@ from fetal_jax.data.fetal_phantom.brain import brain
 from fetal_jax.data.fetal_phantom.canvas import Canvas, Fan
 from fetal_jax.data.fetal_phantom.cohort import Patient
 
-BEAMS, SAMPLES = 112, 144
+BEAMS, SAMPLES = 96, 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """Where the probe looks, in cm: the fan, the object at (x, y) of half size `half`, the upper edge of the picture."""
+  """Where the probe looks, in cm: the fan, the object (x, y) of half size `half`, the top of the picture."""
 
   fan: Fan
   x: float
@@ -86,7 +86,7 @@ def draw(
     canvas,
     rng,
     axial=machine.axial,
-    near=0.7,
+    near=0.6,
     far=machine.lateral,
     haze=patient.haze,
     noise=patient.noise,
@@ -124,7 +124,7 @@ def painter(label: str, patient: Patient, rng: np.random.Generator, brain_plane:
 
 
 def abdominal(label: str, patient: Patient, machine: Machine, rng: np.random.Generator) -> View:
-  """Through the mother's belly with a curved probe, the picture cut to the object or beginning at the skin."""
+  """Through the mother's belly with a curved probe, the picture cut to the object or from the skin on."""
   small, large, zoom = SIZES[label]
   half = small + (large - small) * patient.growth
   height = 2 * half / (patient.fill * rng.uniform(0.85, 1.15) * zoom)
@@ -158,7 +158,7 @@ VIEWS = {anatomy.cervix: transvaginal, others.vessel: vascular}  # all else is a
 
 
 def mark(image: UInt8[np.ndarray, 'h w'], style: str, rng: np.random.Generator) -> None:
-  """What the machine writes on the picture, in place: the ticks of depth, lines of text, the scale of greys."""
+  """What the machine writes on the picture, in place: ticks of depth, lines of text, the scale of greys."""
   if style == 'none':
     return
   height, width = image.shape

@@ -1,0 +1,20 @@
+"""A small run on real planes, on a laptop: the flow of the paper with a subset or a sample of FETAL_PLANES_DB.
+
+    python -m fetal_jax.main --config=configs/subset.py --workdir=runs/subset --config.data.path=ARCHIVE.zip
+
+ARCHIVE.zip (or a folder) has the layout of the published one: FETAL_PLANES_DB_data.csv and Images/. 32 px, the data
+set's own patient-disjoint columns, all five families at reduced sizes, all six regimes.
+"""
+
+import pathlib
+
+import ml_collections
+
+from fetal_jax.config import load_file
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = load_file(str(pathlib.Path(__file__).parent / 'demo.py'))
+  config.name = 'subset'
+  config.data.update(source='fetal_planes_db', split='official')
+  return config

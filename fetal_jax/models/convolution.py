@@ -1,0 +1,57 @@
+"""A convolution whose gradients stay fast inside `lax.scan` on the CPU.
+
+Inside a loop XLA:CPU leaves the gradients of a convolution in layouts for which it has no fast kernel (measured:
+14 times slower for the input's gradient, over 100 times for the kernel's). Here both gradients are written as
+convolutions in the forward layout, so that they take the fast path wherever they stand.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+
+
+@jax.custom_vjp
+def _same(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  return lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=_LAYOUT)
+
+
+def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return _same(x, kernel), (x, kernel)
+
+
+def _backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+  x, kernel = saved
+  # The barriers keep XLA from folding the transpositions into the convolutions' layouts again.
+  flipped = lax.optimization_barrier(jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+  pads = [(side // 2, side // 2) for side in kernel.shape[:2]]
+  by_channel, g_kernel = lax.optimization_barrier((x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)))
+  kernel_gradient = lax.conv_general_dilated(by_channel, g_kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
+  return _same(g, flipped), kernel_gradient.transpose(1, 2, 0, 3)
+
+
+_same.defvjp(_forward, _backward)
+
+
+def conv_general_dilated(
+  x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **kwargs: Any
+) -> jax.Array:
+  """`lax.conv_general_dilated` for `nn.Conv(conv_general_dilated=...)`, NHWC.
+
+  Odd kernels with stride 1 that keep the size take the form above on the CPU; accelerators, which recognise
+  gradients of convolutions themselves, and all other convolutions take JAX's own.
+  """
+  same = [(side // 2, side // 2) for side in kernel.shape[:2]]
+  plain = (
+    tuple(strides) == (1, 1)
+    and all(side % 2 for side in kernel.shape[:2])
+    and list(padding) == same
+    and kwargs.get('feature_group_count', 1) == 1
+    and set(kwargs.get('lhs_dilation') or (1,)) | set(kwargs.get('rhs_dilation') or (1,)) == {1}
+  )
+  if plain and jax.default_backend() == 'cpu':
+    return _same(x, kernel)
+  return lax.conv_general_dilated(x, kernel, strides, padding, **kwargs)

@@ -1,0 +1,183 @@
+"""The whole flow as a user runs it: `configs/smoke.py`, its resumption, and real images."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from fetal_jax.files import read_json
+from fetal_jax.train.regimes import REGIMES
+from fetal_jax.train.writers import read_metrics
+
+pytestmark = pytest.mark.xdist_group('end_to_end')  # one process: they share the run
+CONFIG = '--config=configs/smoke.py'
+
+
+def ok(process):
+  assert process.returncode == 0, process.stderr[-3000:]
+  return process
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory, command):
+  """A finished run."""
+  folder = tmp_path_factory.mktemp('smoke')
+  process = ok(command(CONFIG, f'--workdir={folder}'))
+  (folder / 'stderr.txt').write_text(process.stderr)
+  return folder
+
+
+def test_every_stage_leaves_what_the_next_ones_need(workdir):
+  assert read_json(workdir / 'config.json')['config']['name'] == 'smoke'
+  assert {'jax', 'flax', 'python'} <= set(read_json(workdir / 'config.json')['versions'])
+  assert (workdir / 'data' / 'split.json').is_file()
+  assert (workdir / 'diffusion' / 'samples' / 'step_0000040.png').is_file()
+  assert sorted(p.name for p in (workdir / 'diffusion' / 'checkpoints').iterdir()) == ['20', '40']
+  assert set(read_json(workdir / 'logs' / 'stages.json')) == {
+    'prepare',
+    'diffusion',
+    'sample',
+    'classify',
+    'report',
+  }
+
+
+def test_the_log_says_what_is_spent_and_what_is_seen(workdir):
+  said = (workdir / 'stderr.txt').read_text()
+  assert 'TFLOP a step' in said
+  assert 'GiB while computing' in said
+  assert 'unet: ' in said
+  assert 'parameters' in said
+  assert '% of the test images show a patient who is also in train' in said
+  rows = read_metrics(workdir / 'logs' / 'diffusion' / 'metrics.jsonl')
+  names = set().union(*rows)
+  quarters = {
+    f'{n}_q{q}' for n in ('unet/loss', 'unet/mse', 'unet/vb', 'guide/heldout_accuracy') for q in range(4)
+  }
+  assert quarters | {'grad_norm/unet', 'grad_norm/guide', 'img_per_s'} <= names
+
+
+def test_the_synthetic_rounds_open_as_tfds_data_sets(workdir):
+  import tensorflow_datasets as tfds
+
+  for number in (1, 2):
+    folder = workdir / 'synthetic' / f'round_{number}'
+    source = tfds.builder_from_directory(folder).as_data_source(
+      'train', decoders={'image': tfds.decode.SkipDecoding()}
+    )
+    assert [int(example['label']) for example in source] == [k // 8 for k in range(48)]
+    manifest = read_json(folder / 'manifest.json')
+    assert manifest['complete']
+    assert manifest['counts'] == dict.fromkeys(manifest['class_names'], 8)
+    assert {'seed', 'class', 'checkpoint_step', 'config_hash', 'sha256'} <= set(manifest['shards'][0])
+
+
+def test_all_models_and_regimes_were_trained_as_asked(workdir):
+  split = read_json(workdir / 'data' / 'split.json')
+  rounds = {'synth_r1': 48, 'synth_r1_plus_real': 48, 'synth_r12': 96}
+  for model in ('vit_b_32', 'swin_t', 'resnet50', 'densenet169', 'medmamba_t'):
+    for regime, spec in REGIMES.items():
+      folder = workdir / 'classify' / model / regime / 'seed_0'
+      metrics = read_json(folder / 'metrics.json')
+      assert metrics['real_images'] == (len(split['train']) if spec.real else 0)
+      assert metrics['synthetic_images'] == rounds.get(regime, 0)
+      assert metrics['initialised_from'] == spec.start
+      with open(folder / 'predictions.csv', newline='') as f:
+        rows = list(csv.DictReader(f))
+      assert len(rows) == len(split['test'])
+      right = np.mean([row['label'] == row['predicted'] for row in rows])
+      assert right == pytest.approx(metrics['test_accuracy'])
+      total = [sum(float(v) for k, v in row.items() if k.startswith('p_')) for row in rows]
+      np.testing.assert_allclose(total, 1, atol=1e-4)
+
+
+def test_pretrained_runs_start_where_their_pretraining_ended(workdir):
+  """After one epoch they know the synthetic images' weights: their first loss differs from a fresh start's."""
+
+  def first_loss(regime):
+    return read_json(workdir / 'classify' / 'resnet50' / regime / 'seed_0' / 'metrics.json')['history'][0][
+      'train_loss'
+    ]
+
+  assert first_loss('synth_r1_then_real') != first_loss('real')
+
+
+def test_the_report_is_written_and_self_contained(workdir):
+  page = (workdir / 'report' / 'index.html').read_text()
+  for number in range(1, 8):
+    assert f'Table {number}' in page
+  assert 'http-equiv="refresh"' not in page
+  assert '<script src' not in page
+  assert '<link rel="stylesheet"' not in page
+  results = read_json(workdir / 'report' / 'results.json')
+  assert results
+  with open(workdir / 'report' / 'results.csv', newline='') as f:
+    assert len(list(csv.DictReader(f))) == 30
+  assert (workdir / 'report' / 'report.md').read_text().startswith('#')
+
+
+def test_running_again_does_nothing_and_says_so(workdir, command):
+  before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.is_file() and p.parent.name != 'logs'}
+  said = ok(command(CONFIG, f'--workdir={workdir}')).stderr
+  for stage in ('prepare', 'diffusion', 'sample', 'classify', 'report'):
+    assert any(stage in line and ('done' in line or 'unchanged' in line) for line in said.splitlines()), (
+      stage,
+      said,
+    )
+  after = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.is_file() and p.parent.name != 'logs'}
+  changed = {str(p.relative_to(workdir)) for p in after if before.get(p) != after[p]}
+  assert changed <= {'config.json', 'stderr.txt'}
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(workdir, command, tmp_path):
+  """Stopped after 20 of 40 diffusion steps and in the middle of a round, then run to the end."""
+  for name in ('data',):
+    shutil.copytree(workdir / name, tmp_path / name)
+  ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=diffusion', '--config.diffusion.steps=20'))
+  ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=diffusion'))
+  ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=sample'))
+
+  def curve(folder):
+    rows = read_metrics(folder / 'logs' / 'diffusion' / 'metrics.jsonl')
+    return [
+      {k: v for k, v in row.items() if k != 'img_per_s'}
+      for row in rows
+      if row['step'] != 20 or 'unet/loss' in row
+    ]
+
+  assert [r for r in curve(tmp_path) if 'unet/loss' in r] == [r for r in curve(workdir) if 'unet/loss' in r]
+  for number in (1, 2):
+    for file in sorted((workdir / 'synthetic' / f'round_{number}').glob('*.array_record*')):
+      assert file.read_bytes() == (tmp_path / 'synthetic' / f'round_{number}' / file.name).read_bytes(), (
+        file.name
+      )
+
+
+def test_a_changed_setting_is_refused_with_its_name(workdir, command):
+  process = command(CONFIG, f'--workdir={workdir}', '--config.diffusion.learning_rate=0.5')
+  assert process.returncode == 2
+  assert 'diffusion.learning_rate: was 0.001, is 0.5' in process.stderr
+
+
+def test_real_planes_go_through_the_whole_flow(command, tmp_path, real_data):
+  """60 unchanged images, one model: prepare, diffusion, sample, classify, report."""
+  ok(
+    command(
+      CONFIG,
+      f'--workdir={tmp_path}',
+      '--config.data.source=fetal_planes_db',
+      f'--config.data.path={real_data / "fetal_planes_sample_native.zip"}',
+      '--config.data.split=official',
+      '--config.classify.models=resnet50',
+    )
+  )
+  split = json.loads((tmp_path / 'data' / 'split.json').read_text())
+  assert len(split['train']) + len(split['validation']) == 30
+  assert len(split['test']) == 30
+  assert split['shared_patients'] == 0
+  images = np.load(tmp_path / 'data' / 'images.npy')
+  assert images.shape == (60, 16, 16, 1)
+  assert images.std() > 20
+  assert (tmp_path / 'report' / 'index.html').is_file()

@@ -1,0 +1,191 @@
+"""The simultaneous training step: what it learns, accumulates, resumes, and does on several devices."""
+
+import functools
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fetal_jax import models
+from fetal_jax.diffusion.schedule import make_process
+from fetal_jax.train import diffusion, ema
+
+SHAPE = (8, 8, 1)
+SMALL = {
+  'width': 8,
+  'channel_mult': (1, 2),
+  'num_res_blocks': 1,
+  'attention_downsamples': (2,),
+  'num_head_channels': 8,
+}
+
+
+@functools.cache
+def nets():
+  return {
+    'unet': models.create('unet', out_channels=2, num_classes=3, **SMALL),
+    'guide': models.create('half_unet', image_size=8, num_classes=3, **SMALL),
+  }
+
+
+def optimizers():
+  return {name: diffusion.make_optimizer(1e-2, 0.01, 2, 1.0) for name in ('unet', 'guide')}
+
+
+@functools.cache
+def first_state(names=('unet', 'guide')):
+  chosen = {name: nets()[name] for name in names}
+  init = functools.partial(
+    diffusion.init_state, nets=chosen, optimizers=optimizers(), image_shape=SHAPE, ema_rates=(0.9, 0.999)
+  )
+  return jax.jit(init)(jax.random.key(0))
+
+
+@functools.cache
+def make_update(microbatches=1, names=('unet', 'guide')):
+  update = diffusion.make_update(
+    {name: nets()[name] for name in names},
+    optimizers(),
+    make_process('linear', 1000),
+    key=jax.random.key(1),
+    microbatches=microbatches,
+    random_flip=True,
+    ema_rates=(0.9, 0.999),
+    ema_warmup=True,
+  )
+  return jax.jit(update)
+
+
+def batch(steps: int, size: int = 8):
+  rng = np.random.default_rng(0)
+  labels = rng.integers(0, 3, (steps, size)).astype(np.int32)
+  # A class is a grey level: easy to tell apart where there is little noise.
+  images = (labels[..., None, None, None] * 100 + rng.integers(0, 20, (steps, size, *SHAPE))).astype(np.uint8)
+  return {'images': jnp.asarray(images), 'labels': jnp.asarray(labels)}
+
+
+def close(a, b, **kwargs):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **kwargs), a, b)
+
+
+def test_scanned_steps_are_single_steps():
+  both = batch(2)
+  scanned, _ = make_update()(first_state(), both)
+  single = first_state()
+  for k in range(2):
+    single, _ = make_update()(single, jax.tree.map(lambda a, k=k: a[k : k + 1], both))
+  assert scanned.step == single.step == 2
+  close(scanned.params, single.params, atol=2e-5)
+  close(scanned.ema, single.ema, atol=2e-5)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+  one = batch(1)
+  whole, sums = make_update()(first_state(), one)
+  parts, sums_of_parts = make_update(microbatches=2)(first_state(), one)
+  close(whole.params, parts.params, atol=1e-5)
+  close(sums['unet/loss'], sums_of_parts['unet/loss'], rtol=1e-4)
+
+
+def test_every_network_gets_its_own_step_and_the_average_follows():
+  state = first_state()
+  after, sums = make_update()(state, batch(1))
+  for name in ('unet', 'guide'):
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), after.params[name], state.params[name])
+    assert max(jax.tree.leaves(moved)) > 1e-4, name
+  for average, rate in zip(after.ema, (0.9, 0.999), strict=True):
+    decay = ema.decay(jnp.asarray(0), rate, warmup=True)
+    close(average, ema.update(state.params['unet'], after.params['unet'], decay), atol=1e-6)
+  quarters = [float(sums[f'unet/loss_q{q}'][1]) for q in range(4)]
+  assert sum(quarters) == 8
+
+
+@pytest.mark.parametrize('name', ['unet', 'guide'])
+def test_either_network_trains_alone(name):
+  after, sums = make_update(names=(name,))(first_state((name,)), batch(1))
+  assert set(after.params) == {name}
+  assert all(key.split('/')[0] in (name, 'grad_norm') for key in sums)
+  assert len(after.ema) == (2 if name == 'unet' else 0)
+
+
+def test_losses_fall_and_the_guide_learns_where_there_is_little_noise():
+  state, update = first_state(), make_update()
+  history = []
+  for _ in range(60):
+    state, sums = update(state, batch(2))
+    history.append(jax.device_get(sums))
+
+  def mean(name, part):
+    return sum(np.sum(s[name][0]) for s in part) / sum(np.sum(s[name][1]) for s in part)
+
+  assert mean('unet/mse', history[-10:]) < 0.5 * mean('unet/mse', history[:3])
+  assert mean('guide/accuracy_q0', history[-10:]) > 0.9
+  assert mean('guide/accuracy_q0', history[-10:]) > mean('guide/accuracy_q3', history[-10:])
+
+
+def test_held_out_accuracy_masks_the_padding():
+  process = make_process('linear', 1000)
+  accuracy = diffusion.make_held_out_accuracy(nets()['guide'], process, jax.random.key(3))
+  data = {k: v[0] for k, v in batch(1).items()} | {'mask': jnp.arange(8) < 5}
+  sums = accuracy(first_state().params['guide'], data, 0)
+  assert float(sums['guide/heldout_accuracy'][1]) == 4 * 5
+  again = accuracy(first_state().params['guide'], data, 0)
+  close(sums, again, atol=0)
+
+
+def test_the_optimizer_clips_by_the_global_norm_and_warms_up():
+  tx = diffusion.make_optimizer(0.1, 0.0, 10, 1.0)
+  params = {'w': jnp.zeros(2)}
+  state = tx.init(params)
+  updates, state = tx.update({'w': jnp.array([30.0, 40.0])}, state, params)
+  assert optax.global_norm(updates) == 0  # the warm-up starts from 0
+  mu = optax.tree_utils.tree_get(state, 'mu')
+  np.testing.assert_allclose(mu['w'], 0.1 * np.array([0.6, 0.8]), rtol=1e-5)  # clipped to norm 1
+
+
+_ON_DEVICES = """
+import json, sys
+import jax
+from fetal_jax import config as config_lib, parallel
+from fetal_jax.train import diffusion
+from tests.train import test_diffusion as t
+
+fsdp = int(sys.argv[1])
+mesh = parallel.make_mesh(-1, fsdp)
+shapes = jax.eval_shape(lambda: t.first_state.__wrapped__())
+sharding = parallel.state_sharding(mesh, shapes)
+state = jax.device_put(t.first_state(), sharding)
+update = jax.jit(t.make_update().__wrapped__, in_shardings=(sharding, parallel.batch_sharding(mesh, 1)),
+                 out_shardings=(sharding, parallel.replicated(mesh)))
+losses = []
+for _ in range(3):
+  state, sums = update(state, parallel.put_batch(mesh, jax.device_get(t.batch(1)), axis=1))
+  losses.append([float(s.sum()) for name in ('unet/loss', 'guide/loss') for s in sums[name][:1]])
+spread = sum(len(a.sharding.device_set) > 1 and not a.is_fully_replicated for a in jax.tree.leaves(state.params))
+print(json.dumps({'devices': jax.device_count(), 'losses': losses, 'spread': spread}))
+"""
+
+
+@pytest.mark.parametrize('fsdp', [1, 4])
+def test_eight_devices_take_the_same_steps_as_one(fsdp):
+  """Data parallel (1) and with parameters spread over 4 devices."""
+  import os
+
+  env = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
+  done = subprocess.run(
+    [sys.executable, '-c', _ON_DEVICES, str(fsdp)], env=env, capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stderr
+  result = json.loads(done.stdout.splitlines()[-1])
+  assert result['devices'] == 8
+  assert (result['spread'] > 0) == (fsdp > 1)
+  state, losses = first_state(), []
+  for _ in range(3):
+    state, sums = make_update()(state, batch(1))
+    losses.append([float(sums[name][0].sum()) for name in ('unet/loss', 'guide/loss')])
+  np.testing.assert_allclose(result['losses'], losses, rtol=2e-4)
