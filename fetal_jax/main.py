@@ -32,6 +32,9 @@ STAGES = {
   'report': 'fetal_jax.report.page',
 }
 
+# These read and write files only: the other hosts wait for the first.
+_ON_ONE_HOST = ('prepare', 'report')
+
 _HELP = """\
 The flow: prepare -> diffusion -> sample -> classify -> report. A stage that is done says so and returns, one
 that was interrupted goes on, so the same command is also the way to resume.
@@ -90,11 +93,16 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: list[s
   parallel.initialize_hosts()
   parallel.enable_compilation_cache(config.compilation_cache)
   workdir.mkdir(parents=True, exist_ok=True)
-  _write_config(config, workdir)
+  parallel.on_one_host(_write_config, config, workdir)
   clock = time.monotonic()
   for stage in stages:
     start = time.monotonic()
-    worked = importlib.import_module(STAGES[stage]).run(config, workdir)
+    run_stage = importlib.import_module(STAGES[stage]).run
+    worked = (
+      parallel.on_one_host(run_stage, config, workdir)
+      if stage in _ON_ONE_HOST
+      else run_stage(config, workdir)
+    )
     if worked:
       _account(workdir, stage, time.monotonic() - start, parallel.device_summary())
   report = workdir / 'report' / 'index.html'

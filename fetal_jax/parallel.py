@@ -5,6 +5,7 @@ One process on one CPU is the same code with a mesh of one device.
 
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,7 +42,7 @@ def enable_compilation_cache(setting: str) -> None:
   Args:
     setting: 'auto' (a folder in the user's cache folder), 'off', or a folder.
   """
-  if setting == 'off' or jax.config.read('jax_compilation_cache_dir'):  # the user's own environment wins
+  if setting == 'off' or jax.config.values['jax_compilation_cache_dir']:  # the user's own environment wins
     return
   base = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
   folder = base / 'fetal_jax' / 'xla' if setting == 'auto' else pathlib.Path(setting)
@@ -67,6 +68,17 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
       f'config.mesh: data={data} x fsdp={fsdp} does not make the {devices.size} devices there are'
     )
   return Mesh(devices.reshape(data, fsdp), _BATCH_AXES)
+
+
+def on_one_host(function: Callable[..., Any], *args: Any) -> Any:
+  """Calls `function` on the first host while the others wait; they get None."""
+  if jax.process_count() == 1:
+    return function(*args)
+  from jax.experimental import multihost_utils
+
+  result = function(*args) if jax.process_index() == 0 else None
+  multihost_utils.sync_global_devices(getattr(function, '__module__', 'on_one_host'))
+  return result
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -4,6 +4,7 @@ import pathlib
 import time
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 from absl import logging
@@ -85,7 +86,7 @@ def _draw_round(
       plan.num_images,
       _describe(settings),
     )
-    clock, done = time.monotonic(), 0
+    clock, done, previous = time.monotonic(), 0, None
     with Progress(f'sample round {number}', len(missing), 'images') as progress:
       batches = sampler.batches(
         plan.labels()[missing],
@@ -106,8 +107,10 @@ def _draw_round(
           host = np.asarray(images)
           for rows in consecutive:
             store.put(indices[rows[0]], host[rows])
-        done += count
-        progress.update(done, f'{done / (time.monotonic() - clock):.3g} img/s')
+        if previous is not None:  # the device has the next batch already: waiting costs nothing
+          jax.block_until_ready(previous)
+          progress.update(done, f'{done / (time.monotonic() - clock):.3g} img/s')
+        previous, done = images, done + count
     store.finish()
   seconds = time.monotonic() - clock
   logging.info(
