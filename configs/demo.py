@@ -26,14 +26,13 @@ def get_config() -> ml_collections.ConfigDict:
     width=16, channel_mult=(1, 2, 2), num_res_blocks=1, attention_resolutions=(8,), num_head_channels=32
   )
   config.diffusion.update(
-    schedule='cosine',  # better than linear for small images (Improved DDPM)
     steps=800,
     batch_size=16,
     steps_per_call=1,  # a scanned step is slower than one alone on the CPU
     learning_rate=1e-3,
     guide_learning_rate=1e-3,
     warmup_steps=50,
-    ema_rates=(0.99,),
+    ema_rates=(0.995,),
     log_every=100,
     eval_every=400,
     preview_every=800,

@@ -1,6 +1,8 @@
 """The prepare stage: every image decoded once into a memory-mapped array, and who is on which side."""
 
+import contextlib
 import dataclasses
+import io
 import pathlib
 import shutil
 from typing import Any
@@ -145,10 +147,11 @@ def _build(data: Any, folder: pathlib.Path, settings: dict[str, Any]) -> Any:
       shutil.rmtree(old)
   builder = sources.SOURCES[data.source](data, folder)
   tfds.disable_progress_bar()  # the builders show their own
-  builder.download_and_prepare(
-    download_dir=sources.download_dir(data),
-    download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-  )
+  with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download of unknown size
+    builder.download_and_prepare(
+      download_dir=sources.download_dir(data),
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+    )
   directory = pathlib.Path(builder.data_dir).relative_to(folder).as_posix()
   files.write_json(note, {'origin': origin, 'directory': directory})
   return builder

@@ -1,12 +1,12 @@
 """Sampling from a program: `sampler = load_sampler(workdir); images = sampler(labels)`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 
 from fetal_jax import parallel
 from fetal_jax.errors import UserError
@@ -37,7 +37,7 @@ class Sampler:
     return self.trained.class_names
 
   def __call__(
-    self, labels: Int[Any, 'n'], *, batch_size: int = 64, **settings: Any
+    self, labels: Sequence[int] | np.ndarray | jax.Array, *, batch_size: int = 64, **settings: Any
   ) -> UInt8[np.ndarray, 'n h w c']:
     """Draws one image a label.
 
@@ -61,9 +61,9 @@ class Sampler:
 
   def batches(
     self,
-    labels: Int[Any, 'n'],
+    labels: Sequence[int] | np.ndarray | jax.Array,
     *,
-    indices: Int[Any, 'n'] | None = None,
+    indices: Sequence[int] | np.ndarray | jax.Array | None = None,
     batch_size: int = 64,
     seed: int = 0,
     round: int = 0,

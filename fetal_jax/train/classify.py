@@ -93,7 +93,7 @@ def make_update(
     sums = {
       'loss': (loss, one),
       'accuracy': ((logits.argmax(-1) == batch['labels']).mean(), one),
-      'grad_norm': (optax.global_norm(grads), one),
+      'grad_norm': (optax.tree.norm(grads), one),
     }
     variables = {**state.variables, **changed, 'params': params}
     return ClassifierState(step=state.step + 1, variables=variables, opt_state=opt_state), sums

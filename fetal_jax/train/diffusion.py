@@ -164,7 +164,7 @@ def make_update(
       sums, grads = gradients(name, state.params[name], x_0, labels, jax.random.fold_in(key_step, number))
       updates, opt_state[name] = optimizers[name].update(grads, state.opt_state[name], state.params[name])
       params[name] = optax.apply_updates(state.params[name], updates)
-      all_sums |= _named(sums) | {f'grad_norm/{name}': (optax.global_norm(grads), jnp.ones(()))}
+      all_sums |= _named(sums) | {f'grad_norm/{name}': (optax.tree.norm(grads), jnp.ones(()))}
     averages = (
       tuple(
         ema.update(average, params['unet'], ema.decay(state.step, rate, warmup=ema_warmup))

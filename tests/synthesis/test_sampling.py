@@ -1,7 +1,7 @@
 """The pure sampling function and the programmatic sampler: an image depends on its seed, round and index alone."""
 
+import dataclasses
 import functools
-import types
 
 import jax
 import jax.numpy as jnp
@@ -77,23 +77,16 @@ def test_seed_round_index_and_label_all_matter():
     assert (first != other).any()
 
 
-def test_the_guide_pulls_towards_its_class():
-  """The guide's own opinion of the label rises with the scale."""
-  labels = np.zeros(16, int)
-
-  def opinion(scale):
-    images = sampler()(labels, batch_size=16, steps=10, guidance_scale=scale)
-    logits = trained().guide.apply(
-      {'params': trained().params['guide']}, to_float(jnp.asarray(images)), jnp.zeros(16, jnp.int32)
-    )
-    return float(jax.nn.log_softmax(logits)[:, 0].mean())
-
-  assert opinion(20.0) > opinion(0.0) + 0.05
+def test_the_guide_has_its_say():
+  """How much it says is tested against known answers in tests/diffusion/test_samplers.py."""
+  drawn = [sampler()([0, 1, 2], batch_size=3, steps=3, guidance_scale=scale) for scale in (0.0, 2.0, 500.0)]
+  moved = [np.abs(images.astype(int) - drawn[0]).mean() for images in drawn[1:]]
+  assert moved[1] > moved[0]
+  assert moved[1] > 1
 
 
 def test_scale_zero_needs_no_guide():
-  lone = Sampler(types.SimpleNamespace(**{**vars(trained()), 'guide': None, 'image_shape': (8, 8, 1)}))
-  lone.trained.params = {'unet': trained().params['unet']}
+  lone = Sampler(dataclasses.replace(trained(), guide=None, params={'unet': trained().params['unet']}))
   np.testing.assert_array_equal(
     lone([0, 1], batch_size=2, steps=3, guidance_scale=0.0),
     sampler()([0, 1], batch_size=2, steps=3, guidance_scale=0.0),
