@@ -56,8 +56,11 @@ def check(config: Any) -> None:
     raise UserError('data.path is empty: set --config.data.path to a folder with a sub-folder for each class')
 
 
-def run(config: Any, workdir: files.PathLike) -> None:
+def run(config: Any, workdir: files.PathLike) -> bool:
   """Writes `<workdir>/data/{images.npy, records.csv, split.json}`, or finds them whole and returns.
+
+  Returns:
+    Whether there was anything to do.
 
   Raises:
     UserError: a setting or the source is not as it must be, or the workdir was prepared with other settings.
@@ -66,8 +69,8 @@ def run(config: Any, workdir: files.PathLike) -> None:
   folder = pathlib.Path(workdir) / 'data'
   settings = _settings(config)
   if _is_done(folder, settings):
-    logging.info('prepare: done already (%s)', folder)
-    return
+    logging.info('prepare: done before (%s).', folder)
+    return False
 
   builder = _build(config.data, folder / 'tfds', settings)
   try:
@@ -76,6 +79,7 @@ def run(config: Any, workdir: files.PathLike) -> None:
     # The user will mend the source, so the next attempt has to read it again.
     (folder / 'tfds' / ORIGIN).unlink()
     raise
+  return True
 
 
 def load(workdir: files.PathLike) -> Prepared:
