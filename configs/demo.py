@@ -20,12 +20,23 @@ def get_config() -> ml_collections.ConfigDict:
   config.name = 'demo'
   config.data.update(source='fetal_phantom', phantom_images=1240, image_size=32, split='patient')
   config.diffusion.unet.update(
-    width=16, channel_mult=(1, 2, 4), num_res_blocks=1, attention_resolutions=(8,), num_head_channels=32
+    width=16,
+    channel_mult=(1, 2, 4),
+    num_res_blocks=1,
+    attention_resolutions=(8,),
+    num_head_channels=32,
+    norm_groups=4,
   )
   config.diffusion.guide.update(
-    width=16, channel_mult=(1, 2, 2), num_res_blocks=1, attention_resolutions=(8,), num_head_channels=32
+    width=16,
+    channel_mult=(1, 2, 2),
+    num_res_blocks=1,
+    attention_resolutions=(8,),
+    num_head_channels=32,
+    norm_groups=4,
   )
   config.diffusion.update(
+    schedule='cosine',  # better than linear for small images (Improved DDPM, section 3.2)
     steps=800,
     batch_size=16,
     steps_per_call=1,  # a scanned step is slower than one alone on the CPU

@@ -17,7 +17,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.update(source='fetal_phantom', phantom_images=240, image_size=16, split='patient')
   for network in (config.diffusion.unet, config.diffusion.guide):
     network.update(
-      width=16, channel_mult=(1, 2), num_res_blocks=1, attention_resolutions=(8,), num_head_channels=16
+      width=16,
+      channel_mult=(1, 2),
+      num_res_blocks=1,
+      attention_resolutions=(8,),
+      num_head_channels=16,
+      norm_groups=4,
     )
   config.diffusion.update(
     steps=40,

@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.unlock()
   config.data.update(source='fetal_planes_db', split='official')
   config.diffusion.update(
-    steps=3500, ema_rates=(0.999,), eval_every=500, preview_every=500, checkpoint_every=500
+    steps=3000, ema_rates=(0.998,), eval_every=500, preview_every=500, checkpoint_every=500
   )
   config.sample.update(per_class=100, steps=50, batch_size=50)
   config.classify.update(epochs=8, pretrain_epochs=4)

@@ -60,6 +60,7 @@ def default_config() -> ml_collections.ConfigDict:
         attention_resolutions=(32, 16, 8),  # feature-map sides in pixels
         num_heads=4,
         num_head_channels=0,  # > 0 overrides num_heads
+        norm_groups=32,  # fewer where width < 64: one channel a group erases brightness
         dropout=0.0,
       ),
       guide=_d(
@@ -69,6 +70,7 @@ def default_config() -> ml_collections.ConfigDict:
         attention_resolutions=(32, 16, 8),
         num_head_channels=64,
         pool='attention',  # attention | adaptive
+        norm_groups=32,
         dropout=0.0,
       ),
       steps=100_000,  # optimiser steps

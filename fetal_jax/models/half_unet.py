@@ -62,6 +62,7 @@ class HalfUNet(nn.Module):
   dropout: float = 0.0
   use_scale_shift_norm: bool = True
   resblock_updown: bool = True
+  norm_groups: int = 32
   dtype: Any = jnp.float32
   remat: bool = False
 
@@ -94,6 +95,7 @@ class HalfUNet(nn.Module):
       num_head_channels=self.num_head_channels,
       dropout=self.dropout,
       use_scale_shift_norm=self.use_scale_shift_norm,
+      norm_groups=self.norm_groups,
       dtype=self.dtype,
       remat=self.remat and train,
     )
@@ -118,10 +120,10 @@ class HalfUNet(nn.Module):
       if self.pool == 'spatial':
         hidden = jax.nn.relu(hidden)
       else:
-        hidden = nn.silu(layers.group_norm(hidden, 'hidden_norm', dtype=jnp.float32))
+        hidden = nn.silu(layers.group_norm(hidden, 'hidden_norm', groups=self.norm_groups, dtype=jnp.float32))
       return layers.dense(hidden, self.num_classes, 'logits', dtype=jnp.float32)
 
-    h = nn.silu(layers.group_norm(h, 'norm_out', dtype=jnp.float32))
+    h = nn.silu(layers.group_norm(h, 'norm_out', groups=self.norm_groups, dtype=jnp.float32))
     if self.pool == 'adaptive':
       return layers.dense(h.mean(axis=(1, 2)), self.num_classes, 'logits', dtype=jnp.float32, zero=True)
     return AttentionPool(self.num_classes, self.num_heads, self.num_head_channels, name='pool')(h)

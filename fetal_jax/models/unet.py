@@ -25,6 +25,7 @@ class UNet(nn.Module):
     dropout: rate inside residual blocks, in training.
     use_scale_shift_norm: condition by scale and shift after the norm (False: by addition before it).
     resblock_updown: resample inside residual blocks (False: by strided or plain convolutions).
+    norm_groups: groups of the norms, the reference's 32; fewer suit narrow networks (`unet_layers.group_norm`).
     dtype: of convolutions and attention; parameters, embeddings and the output head are float32.
     remat: recompute activations in the backward pass, block by block; less memory, a third more work.
   """
@@ -40,6 +41,7 @@ class UNet(nn.Module):
   dropout: float = 0.0
   use_scale_shift_norm: bool = True
   resblock_updown: bool = True
+  norm_groups: int = 32
   dtype: Any = jnp.float32
   remat: bool = False
 
@@ -80,6 +82,7 @@ class UNet(nn.Module):
       num_head_channels=self.num_head_channels,
       dropout=self.dropout,
       use_scale_shift_norm=self.use_scale_shift_norm,
+      norm_groups=self.norm_groups,
       dtype=self.dtype,
       remat=self.remat and train,
     )
@@ -112,5 +115,5 @@ class UNet(nn.Module):
             h = layers.conv(layers.upsample(h), channels, f'out_{k}_up', dtype=self.dtype)
         k += 1
 
-    h = layers.group_norm(h.astype(jnp.float32), 'norm_out', dtype=jnp.float32)
+    h = layers.group_norm(h.astype(jnp.float32), 'norm_out', groups=self.norm_groups, dtype=jnp.float32)
     return layers.conv(nn.silu(h), self.out_channels, 'conv_out', dtype=jnp.float32, zero=True)

@@ -124,6 +124,7 @@ def test_remat_changes_no_gradient(batch, variables):
       num_head_channels=None,
       dropout=0.5,
       use_scale_shift_norm=True,
+      norm_groups=32,
       dtype=jnp.float32,
       remat=remat,
     )
@@ -220,3 +221,22 @@ def test_flash_attention_only_where_it_runs(monkeypatch, device, dtype, head_dim
   assert layers._attention_implementation(jnp.bfloat16, 64) == 'xla'  # the CPU of these tests
   monkeypatch.setattr(jax, 'local_devices', lambda: [device])
   assert layers._attention_implementation(dtype, head_dim) == expected
+
+
+def test_few_groups_let_a_narrow_network_see_brightness():
+  """With one channel a group the norm takes an image and a brighter one for the same; with several it does not."""
+  x = jax.random.normal(jax.random.key(0), (1, 8, 8, 1))
+  images = jnp.concatenate([x, x + 0.5])
+
+  def features(groups):
+    class Narrow(nn.Module):
+      @nn.compact
+      def __call__(self, x):
+        return layers.group_norm(
+          layers.conv(x, 8, 'conv', dtype=jnp.float32), 'norm', groups=groups, dtype=jnp.float32
+        )
+
+    inner = Narrow().init_with_output(jax.random.key(1), images)[0][:, 2:-2, 2:-2]  # away from the padding
+    return float(jnp.abs(inner[0].mean((0, 1)) - inner[1].mean((0, 1))).max())
+
+  assert features(2) > 3 * features(8)
