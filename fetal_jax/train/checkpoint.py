@@ -25,7 +25,7 @@ class Checkpointer:
     self.directory = pathlib.Path(directory).absolute()
     self._manager = ocp.CheckpointManager(
       self.directory,
-      item_names=('state', 'meta'),
+      item_handlers={'state': ocp.StandardCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()},
       options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
     )
 
@@ -56,8 +56,9 @@ class Checkpointer:
       (state, meta).
 
     Raises:
-      UserError: the checkpoint does not hold such a state, or is damaged.
+      UserError: the checkpoint is of other networks (names the first array that differs), or is damaged.
     """
+    self._check_shapes(step, like)
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     try:
       restored = self._manager.restore(
@@ -66,10 +67,22 @@ class Checkpointer:
       )
     except (ValueError, KeyError, TypeError, OSError) as error:
       raise UserError(
-        f'{self.directory / str(step)}: this checkpoint cannot be read as the configured networks '
-        f'({" ".join(str(error).split())[:200]}); restore the config it was trained with, or delete the folder'
+        f'{self.directory / str(step)}: this checkpoint cannot be read ({" ".join(str(error).split())[:200]}); '
+        'delete the folder to go on from the one before'
       ) from error
     return restored['state'], restored['meta']
+
+  def _check_shapes(self, step: int, like: Any) -> None:
+    """Compares shapes before anything is read: half-started reads of a misfit would be left hanging."""
+    stored = _shapes(self._manager.item_metadata(step)['state'].tree)
+    wanted = _shapes(like)
+    for name in sorted(stored.keys() | wanted.keys()):
+      if stored.get(name) != wanted.get(name):
+        raise UserError(
+          f'{self.directory / str(step)}: not a checkpoint of the configured networks: {name} is '
+          f'{stored.get(name, "absent")} there and {wanted.get(name, "absent")} in the config; restore the config '
+          'it was trained with, or use a new --workdir'
+        )
 
   def wait(self) -> None:
     """Blocks until everything saved is on disk."""
@@ -85,6 +98,16 @@ class Checkpointer:
 
   def __exit__(self, *exception: object) -> None:
     self.close()
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """'params.unet.conv.kernel' -> shape; dataclasses, dicts and sequences name their parts alike."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+
+  def part(key: Any) -> str:
+    return str(next(getattr(key, field) for field in ('key', 'idx', 'name') if hasattr(key, field)))
+
+  return {'.'.join(map(part, path)): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def log_resumption(what: str, step: int, steps: int) -> None:

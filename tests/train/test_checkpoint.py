@@ -42,5 +42,7 @@ def test_another_shape_is_refused_with_the_path(tmp_path):
   with Checkpointer(tmp_path / 'c') as checkpointer:
     checkpointer.save(1, state(1), {})
     checkpointer.wait()
-    with pytest.raises(UserError, match='cannot be read as the configured networks'):
+    with pytest.raises(UserError, match=r'w is \(3, 5\) there and \(4, 5\) in the config'):
       checkpointer.restore(1, {'w': jnp.zeros((4, 5)), 'step': jnp.zeros((), jnp.int32)})
+    with pytest.raises(UserError, match=r'v is absent there and \(3, 5\) in the config'):
+      checkpointer.restore(1, {'v': jnp.zeros((3, 5)), 'step': jnp.zeros((), jnp.int32)})
