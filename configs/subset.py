@@ -22,5 +22,5 @@ def get_config() -> ml_collections.ConfigDict:
     steps=3000, ema_rates=(0.998,), eval_every=500, preview_every=500, checkpoint_every=500
   )
   config.sample.update(per_class=100, steps=50, batch_size=50)
-  config.classify.update(epochs=8, pretrain_epochs=4)
+  config.classify.update(epochs=8, pretrain_epochs=4, batch_size=16)
   return config

@@ -19,20 +19,17 @@ def duration(seconds: float) -> str:
 class Progress:
   """Shows how far a long loop is.
 
-  At a terminal a bar that updates in place; otherwise `log` lines, at most one in `log_seconds` seconds
-  (and none where the caller writes its own).
+  At a terminal a bar that updates in place; otherwise log lines, at most one in `log_seconds` seconds.
 
   Args:
     title: what runs, for example `diffusion`.
     total: number of units.
     unit: for example `steps` or `images`.
     done: units done before this start.
-    log_seconds: least time between two log lines; None writes none.
+    log_seconds: least time between two log lines.
   """
 
-  def __init__(
-    self, title: str, total: int, unit: str, *, done: int = 0, log_seconds: float | None = 10.0
-  ) -> None:
+  def __init__(self, title: str, total: int, unit: str, *, done: int = 0, log_seconds: float = 10.0) -> None:
     self._title, self._total, self._unit, self._done = title, total, unit, done
     self._first, self._start = done, time.monotonic()
     self._log_seconds, self._logged = log_seconds, self._start
@@ -59,7 +56,7 @@ class Progress:
       self._bar.update(self._task, completed=done, note=note)
       return
     now = time.monotonic()
-    if self._log_seconds is not None and now - self._logged >= self._log_seconds:
+    if now - self._logged >= self._log_seconds:
       self._logged = now
       logging.info(
         '%s: %d of %d %s, %s%s', self._title, done, self._total, self._unit, self.eta(), note and f', {note}'

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fetal_jax.files import read_json
 from fetal_jax.train.regimes import REGIMES
@@ -159,6 +160,22 @@ def test_a_changed_setting_is_refused_with_its_name(workdir, command):
   process = command(CONFIG, f'--workdir={workdir}', '--config.diffusion.learning_rate=0.5')
   assert process.returncode == 2
   assert 'diffusion.learning_rate: was 0.001, is 0.5' in process.stderr
+
+
+def test_a_class_count_that_does_not_fit_is_refused(workdir, command, tmp_path):
+  """The data of the workdir was replaced by one of two classes."""
+  shutil.copytree(workdir / 'diffusion', tmp_path / 'diffusion')
+  for name in ('left', 'right'):
+    (tmp_path / 'mine' / name).mkdir(parents=True)
+    for i in range(10):
+      Image.new('L', (20, 20), 10 * i).save(tmp_path / 'mine' / name / f'{i}.png')
+  own = ('--config.data.source=image_folder', f'--config.data.path={tmp_path / "mine"}')
+  ok(command(CONFIG, *own, f'--workdir={tmp_path}', '--stage=prepare'))
+  process = command(CONFIG, *own, f'--workdir={tmp_path}', '--stage=diffusion', '--config.diffusion.steps=60')
+  assert process.returncode == 2
+  assert 'trained on 6 classes' in process.stderr
+  assert 'has 2 (left, right)' in process.stderr
+  assert 'Traceback' not in process.stderr
 
 
 def test_real_planes_go_through_the_whole_flow(command, tmp_path, real_data):

@@ -74,7 +74,7 @@ def test_no_test_patients(command, tmp_path, real_data):
   assert 'no test' in said
 
 
-def test_a_class_count_that_does_not_fit(command, tmp_path):
+def test_a_prepared_workdir_and_a_single_class(command, tmp_path):
   """A workdir prepared from two classes refuses to go on with another source."""
   from PIL import Image
 

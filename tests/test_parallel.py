@@ -1,4 +1,4 @@
-"""Meshes and shardings on one device; tests/train/test_diffusion.py has them at work on eight."""
+"""Meshes and shardings on one device; tests/train/test_diffusion_step.py has them at work on eight."""
 
 import jax
 import jax.numpy as jnp

@@ -14,7 +14,7 @@ from fetal_jax import config as config_lib
 from fetal_jax import parallel
 from fetal_jax.errors import UserError
 from fetal_jax.files import PathLike
-from fetal_jax.train import diffusion
+from fetal_jax.train import diffusion_step
 from fetal_jax.train.checkpoint import Checkpointer
 
 
@@ -73,15 +73,15 @@ def load_trained(
       raise UserError(f'{folder}: no checkpoint; run --stage=diffusion first')
     meta = checkpointer.restore_meta(step)
     config, class_names = config_lib.from_dict(meta['config']), tuple(meta['class_names'])
-    nets = diffusion.make_networks(config, len(class_names))
+    nets = diffusion_step.make_networks(config, len(class_names))
     if 'unet' not in nets:
       raise UserError(f'{folder}: trained with config.diffusion.train=guide, there is no UNet to sample from')
     mesh = mesh or parallel.make_mesh()
     size = config.data.image_size
     init = functools.partial(
-      diffusion.init_state,
+      diffusion_step.init_state,
       nets=nets,
-      optimizers=diffusion.make_optimizers(config),
+      optimizers=diffusion_step.make_optimizers(config),
       image_shape=(size, size, config.data.channels),
       ema_rates=tuple(config.diffusion.ema_rates),
     )

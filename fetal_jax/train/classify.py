@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import functools
 import pathlib
 import shutil
 import time
@@ -13,172 +12,23 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 from absl import logging
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from fetal_jax import config as config_lib
 from fetal_jax import parallel
 from fetal_jax.data import decode, loader, prepare
-from fetal_jax.data.augment import augment
 from fetal_jax.errors import UserError
 from fetal_jax.files import PathLike, read_json, replacing, write_json
 from fetal_jax.progress import duration
-from fetal_jax.train import loop, networks, overview
+from fetal_jax.train import loop, overview
 from fetal_jax.train.checkpoint import Checkpointer, log_resumption
+from fetal_jax.train.classify_step import Task, accuracy, make_task, predict
 from fetal_jax.train.regimes import REGIMES, rounds_needed, with_starts
 from fetal_jax.train.state import ClassifierState
 from fetal_jax.train.writers import MetricWriter
 
 _STAGE_KEY = 3
-
-
-def normalise(images: jax.Array, mean: float, std: float) -> jax.Array:
-  """[0, 1] to what the classifiers see."""
-  return (images - mean) / std
-
-
-def init_state(
-  key: jax.Array, net: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int]
-) -> ClassifierState:
-  """Fresh weights and optimiser; pure."""
-  variables = net.init(key, jnp.zeros((1, *image_shape)))
-  return ClassifierState(
-    step=jnp.zeros((), jnp.int32), variables=dict(variables), opt_state=optimizer.init(variables['params'])
-  )
-
-
-def make_update(
-  net: Any,
-  optimizer: optax.GradientTransformation,
-  *,
-  mean: float,
-  std: float,
-  rotation_degrees: float,
-  flips: bool,
-) -> Callable[[ClassifierState, Any, jax.Array], tuple[ClassifierState, Any]]:
-  """Builds `update(state, batch, key) -> (state, sums)`: K optimiser steps with cross-entropy.
-
-  The batch holds `images` uint8 [K, B, H, W, C], `labels` int32 [K, B] and `real` bool [K, B]; real images
-  are augmented, synthetic ones are not.
-  """
-
-  def one_step(key: jax.Array, state: ClassifierState, batch: Any) -> tuple[ClassifierState, Any]:
-    key_augment, key_dropout = jax.random.split(jax.random.fold_in(key, state.step))
-    images = augment(
-      key_augment,
-      batch['images'].astype(jnp.float32) / 255.0,
-      batch['real'],
-      rotation_degrees=rotation_degrees,
-      flips=flips,
-    )
-    statistics = {k: v for k, v in state.variables.items() if k != 'params'}
-
-    def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-      logits, changed = net.apply(
-        {'params': params, **statistics},
-        normalise(images, mean, std),
-        train=True,
-        mutable=['batch_stats'],
-        rngs={'dropout': key_dropout},
-      )
-      loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch['labels']).mean()
-      return loss, (logits, changed)
-
-    (loss, (logits, changed)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.variables['params'])
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.variables['params'])
-    params = optax.apply_updates(state.variables['params'], updates)
-    one = jnp.ones(())
-    sums = {
-      'loss': (loss, one),
-      'accuracy': ((logits.argmax(-1) == batch['labels']).mean(), one),
-      'grad_norm': (optax.tree.norm(grads), one),
-    }
-    variables = {**state.variables, **changed, 'params': params}
-    return ClassifierState(step=state.step + 1, variables=variables, opt_state=opt_state), sums
-
-  def update(state: ClassifierState, batch: Any, key: jax.Array) -> tuple[ClassifierState, Any]:
-    step = functools.partial(one_step, key)
-    if batch['labels'].shape[0] == 1:  # a loop of one is dearer than none on the CPU
-      return step(state, jax.tree.map(lambda a: a[0], batch))
-    return jax.lax.scan(step, state, batch)
-
-  return update
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-  """One model, built and compiled once, trained many times.
-
-  Attributes:
-    name: key of `models.CLASSIFIERS`.
-    init: key -> fresh state on the mesh.
-    update: (state, batch, key) -> (state, sums), jitted, donating the state.
-    probabilities: (variables, images uint8) -> float32 [B, K], jitted.
-    like: shapes and shardings of the state, for restoring.
-  """
-
-  name: str
-  mesh: Mesh
-  init: Callable[[jax.Array], ClassifierState]
-  update: Callable[[ClassifierState, Any, jax.Array], tuple[ClassifierState, Any]]
-  probabilities: Callable[[Any, Any], jax.Array]
-  like: ClassifierState
-
-
-def make_task(
-  config: ml_collections.ConfigDict,
-  name: str,
-  num_classes: int,
-  image_shape: tuple[int, int, int],
-  mesh: Mesh,
-) -> Task:
-  """Builds the model `name` and its jitted functions for this config."""
-  c = config.classify
-  net: Any = networks.make_classifier(config, name, num_classes)
-  optimizer = optax.adam(c.learning_rate)
-  init = functools.partial(init_state, net=net, optimizer=optimizer, image_shape=image_shape)
-  shapes = jax.eval_shape(init, jax.random.key(0))
-  sharding = parallel.state_sharding(mesh, shapes)
-  replicated = parallel.replicated(mesh)
-  update = make_update(
-    net, optimizer, mean=c.mean, std=c.std, rotation_degrees=c.rotation_degrees, flips=c.flips
-  )
-
-  def probabilities(variables: Any, images: jax.Array) -> jax.Array:
-    logits = net.apply(variables, normalise(images.astype(jnp.float32) / 255.0, c.mean, c.std), train=False)
-    return jax.nn.softmax(logits.astype(jnp.float32))
-
-  overview.log_parameters({name: shapes.variables['params']})
-  return Task(
-    name=name,
-    mesh=mesh,
-    init=jax.jit(init, out_shardings=sharding),
-    update=jax.jit(
-      update,
-      donate_argnums=0,
-      in_shardings=(sharding, parallel.batch_sharding(mesh, axis=1), replicated),
-      out_shardings=(sharding, replicated),
-    ),
-    probabilities=jax.jit(probabilities, out_shardings=replicated),
-    like=jax.tree.map(lambda s, d: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=d), shapes, sharding),
-  )
-
-
-def predict(task: Task, variables: Any, source: loader.Source, *, batch_size: int) -> np.ndarray:
-  """Class probabilities float32 [n, K] of all images of a source, in order."""
-  batch_size = -(-min(batch_size, len(source.indices)) // task.mesh.size) * task.mesh.size
-  results = []
-  for batch in loader.evaluation_batches(source, batch_size=batch_size):
-    probabilities = task.probabilities(variables, parallel.put_batch(task.mesh, batch['images']))
-    results.append(np.asarray(probabilities)[batch['mask']])
-  return np.concatenate(results)
-
-
-def accuracy(probabilities: np.ndarray, source: loader.Source) -> float:
-  """Share of a source's images whose most probable class is the label."""
-  return float(np.mean(probabilities.argmax(-1) == source.labels[source.indices]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -438,6 +288,11 @@ def _load_rounds(
     if not (folder / 'manifest.json').is_file() or not read_json(folder / 'manifest.json').get('complete'):
       raise UserError(f'{folder}: no finished synthetic round; run --stage=sample first')
     manifest = read_json(folder / 'manifest.json')
+    if manifest['class_names'] != list(class_names):
+      raise UserError(
+        f'{folder}: its classes ({", ".join(manifest["class_names"])}) are not those of the prepared data '
+        f'({", ".join(class_names)}); use a new --workdir'
+      )
     images, labels, _ = decode.read_images(folder, config.data.image_size, config.data.channels)
     rounds[r] = loader.Source(images, labels, np.arange(len(images)), real=False)
     fingerprints[r] = config_lib.config_hash([shard['sha256'] for shard in manifest['shards']])

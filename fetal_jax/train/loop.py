@@ -33,7 +33,7 @@ def train(
   log_every: int,
   on_log: Callable[[int, dict[str, float]], str],
   actions: Sequence[tuple[int, Callable[[int, State], None]]] = (),
-  log_lines: bool = True,
+  log_seconds: float = 10.0,
 ) -> State:
   """Runs `update` from step `start` to step `steps`.
 
@@ -53,7 +53,7 @@ def train(
     on_log: takes the step and the means since the last call, with `img_per_s`; returns a few words for the
       progress line.
     actions: (every, action): `action(step, state)` whenever `every` steps are full, and at the end.
-    log_lines: whether plain log lines show the progress where there is no terminal.
+    log_seconds: least time between two plain lines where there is no terminal.
 
   Returns:
     The state after `steps` steps.
@@ -64,7 +64,7 @@ def train(
   pending: list[Sums] = []
   in_flight: collections.deque[Any] = collections.deque()
   last_log, clock = start, time.monotonic()
-  with Progress(title, steps, 'steps', done=start, log_seconds=10.0 if log_lines else None) as progress:
+  with Progress(title, steps, 'steps', done=start, log_seconds=log_seconds) as progress:
     for before in range(start, steps, steps_per_call):
       with jax.profiler.StepTraceAnnotation('train', step_num=before):
         state, sums = update(state, next(batches))

@@ -13,7 +13,7 @@ import pytest
 
 from fetal_jax import models
 from fetal_jax.diffusion.schedule import make_process
-from fetal_jax.train import diffusion, ema
+from fetal_jax.train import diffusion_step, ema
 
 SHAPE = (8, 8, 1)
 SMALL = {
@@ -34,21 +34,21 @@ def nets():
 
 
 def optimizers():
-  return {name: diffusion.make_optimizer(1e-2, 0.01, 2, 1.0) for name in ('unet', 'guide')}
+  return {name: diffusion_step.make_optimizer(1e-2, 0.01, 2, 1.0) for name in ('unet', 'guide')}
 
 
 @functools.cache
 def first_state(names=('unet', 'guide')):
   chosen = {name: nets()[name] for name in names}
   init = functools.partial(
-    diffusion.init_state, nets=chosen, optimizers=optimizers(), image_shape=SHAPE, ema_rates=(0.9, 0.999)
+    diffusion_step.init_state, nets=chosen, optimizers=optimizers(), image_shape=SHAPE, ema_rates=(0.9, 0.999)
   )
   return jax.jit(init)(jax.random.key(0))
 
 
 @functools.cache
 def make_update(microbatches=1, names=('unet', 'guide')):
-  update = diffusion.make_update(
+  update = diffusion_step.make_update(
     {name: nets()[name] for name in names},
     optimizers(),
     make_process('linear', 1000),
@@ -130,7 +130,7 @@ def test_losses_fall_and_the_guide_learns_where_there_is_little_noise():
 
 def test_held_out_accuracy_masks_the_padding():
   process = make_process('linear', 1000)
-  accuracy = diffusion.make_held_out_accuracy(nets()['guide'], process, jax.random.key(3))
+  accuracy = diffusion_step.make_held_out_accuracy(nets()['guide'], process, jax.random.key(3))
   data = {k: v[0] for k, v in batch(1).items()} | {'mask': jnp.arange(8) < 5}
   sums = accuracy(first_state().params['guide'], data, 0)
   assert float(sums['guide/heldout_accuracy'][1]) == 4 * 5
@@ -139,7 +139,7 @@ def test_held_out_accuracy_masks_the_padding():
 
 
 def test_the_optimizer_clips_by_the_global_norm_and_warms_up():
-  tx = diffusion.make_optimizer(0.1, 0.0, 10, 1.0)
+  tx = diffusion_step.make_optimizer(0.1, 0.0, 10, 1.0)
   params = {'w': jnp.zeros(2)}
   state = tx.init(params)
   updates, state = tx.update({'w': jnp.array([30.0, 40.0])}, state, params)
@@ -152,8 +152,7 @@ _ON_DEVICES = """
 import json, sys
 import jax
 from fetal_jax import config as config_lib, parallel
-from fetal_jax.train import diffusion
-from tests.train import test_diffusion as t
+from tests.train import test_diffusion_step as t
 
 fsdp = int(sys.argv[1])
 mesh = parallel.make_mesh(-1, fsdp)
