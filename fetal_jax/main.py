@@ -148,12 +148,16 @@ def _start_logging(workdir: pathlib.Path) -> None:
   """This project's lines and everybody's warnings go to stderr and to logs/run.log."""
   (workdir / 'logs').mkdir(parents=True, exist_ok=True)
   package = str(pathlib.Path(__file__).resolve().parent)
+
+  def worth_reading(record: python_logging.LogRecord) -> bool:
+    # TFDS warns of every data set that is given its own settings.
+    quiet = python_logging.ERROR if 'tensorflow_datasets' in record.pathname else python_logging.WARNING
+    return record.levelno >= quiet or record.pathname.startswith(package)
+
   file = python_logging.FileHandler(workdir / 'logs' / 'run.log', encoding='utf-8')
   handlers: list[python_logging.Handler] = [python_logging.StreamHandler(sys.stderr), file]
   for handler in handlers:
-    handler.addFilter(
-      lambda record: record.levelno >= python_logging.WARNING or record.pathname.startswith(package)
-    )
+    handler.addFilter(worth_reading)
     handler.setFormatter(python_logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
   python_logging.basicConfig(level=python_logging.INFO, handlers=handlers, force=True)
   logging.set_verbosity(logging.INFO)

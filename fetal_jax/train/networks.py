@@ -56,11 +56,16 @@ def make_training_process(config: ml_collections.ConfigDict) -> Process:
 
 
 def make_sampling_process(config: ml_collections.ConfigDict, method: str, steps: int) -> Process:
-  """The respaced process of `steps` steps: DDIM's own spacing for `ddim`, even spacing for the others."""
+  """The respaced process of `steps` steps, spaced as suits the method.
+
+  `ancestral` evenly, as guided-diffusion does. `ddim` takes every n-th step, where n is whole (evenly
+  otherwise). `dpmpp_2m` quadratically, denser towards the data: evenly spaced it gains nothing over DDIM.
+  """
   timesteps = config.diffusion.timesteps
-  even = str(steps)
-  # DDIM's spacing takes every n-th step from 0 and exists where n is whole.
-  respacing = f'ddim{steps}' if method == 'ddim' and timesteps % steps == 0 else even
+  if method == 'ddim' and timesteps % steps == 0:
+    respacing = f'ddim{steps}'
+  else:
+    respacing = f'quad{steps}' if method == 'dpmpp_2m' else str(steps)
   return make_process(config.diffusion.schedule, timesteps, respacing)
 
 
