@@ -8,6 +8,7 @@ or
 
 1,240 planes of the embedded `fetal_phantom` at 32 px, split by patient; a small UNet and guide; all five families
 at reduced sizes. It shows that the machine runs, not that the paper holds: drawn planes, small networks, one seed.
+On two CPU cores 8 min 40 s with nothing compiled before (and a minute of installation), 1.9 GiB.
 """
 
 import ml_collections

@@ -3,7 +3,8 @@
     python -m fetal_jax.main --config=configs/subset.py --workdir=runs/subset --config.data.path=ARCHIVE.zip
 
 ARCHIVE.zip (or a folder) has the layout of the published one: FETAL_PLANES_DB_data.csv and Images/. 32 px, the data
-set's own patient-disjoint columns, all five families at reduced sizes, all six regimes.
+set's own patient-disjoint columns, all five families at reduced sizes, all six regimes. On two CPU cores 24 min for
+1,351 images, 2.1 GiB; docs/results/ has what it found.
 """
 
 import pathlib
