@@ -32,9 +32,10 @@ def test_the_pages_cards_have_the_charts_background():
 
 def test_diffusion_charts_draw_what_there_is():
   curves = {'unet/loss_q0': ([1, 2], [0.5, 0.4])}
-  ET.fromstring(figures.svg(figures.diffusion_loss, curves, 1000, theme=figures.LIGHT))
+  loss = ET.fromstring(figures.svg(figures.diffusion_loss, curves, 1000, theme=figures.LIGHT))
   curves = {'guide/accuracy_q3': ([1], [0.2])}
-  ET.fromstring(figures.svg(figures.guide_accuracy, curves, 1000, 6, theme=figures.DARK))
+  accuracy = ET.fromstring(figures.svg(figures.guide_accuracy, curves, 1000, 6, theme=figures.DARK))
+  assert loss.tag == accuracy.tag == '{http://www.w3.org/2000/svg}svg'
 
 
 def test_quarters_are_named_by_their_timesteps():
