@@ -5,7 +5,7 @@ One process on one CPU is the same code with a mesh of one device.
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -116,6 +116,11 @@ def state_sharding(mesh: Mesh, shapes: Any) -> Any:
   return jax.tree.map(sharding, shapes)
 
 
+def placed(shapes: Any, sharding: Any) -> Any:
+  """`shapes` with the shardings of the same pytree attached: what a checkpoint is restored into."""
+  return jax.tree.map(lambda s, d: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=d), shapes, sharding)
+
+
 def check_batch(mesh: Mesh, batch_size: int, key: str) -> None:
   """Raises UserError where `batch_size` (the setting `key`) does not divide over the devices."""
   if batch_size % mesh.size:
@@ -135,6 +140,12 @@ def put_batch(mesh: Mesh, batch: Any, axis: int = 0) -> Any:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
   return jax.tree.map(put, batch)
+
+
+def put_batches(mesh: Mesh, batches: Iterable[dict[str, np.ndarray]], names: Sequence[str]) -> Iterator[Any]:
+  """Moves the arrays `names` of every training batch [K, B, ...] onto the mesh, spread along B."""
+  for batch in batches:
+    yield put_batch(mesh, {name: batch[name] for name in names}, axis=1)
 
 
 def device_summary() -> str:

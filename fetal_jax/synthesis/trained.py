@@ -86,9 +86,8 @@ def load_trained(
       ema_rates=tuple(config.diffusion.ema_rates),
     )
     shapes = jax.eval_shape(init, jax.random.key(0))
-    whole = parallel.replicated(mesh)
-    like = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=whole), shapes)
-    state, _ = checkpointer.restore(step, like)
+    whole = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
+    state, _ = checkpointer.restore(step, parallel.placed(shapes, whole))
   params = {'unet': state.ema[ema_index]}
   if 'guide' in nets:
     params['guide'] = state.params['guide']

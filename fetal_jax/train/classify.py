@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import logging
-from jax.sharding import Mesh
 
 from fetal_jax import config as config_lib
 from fetal_jax import parallel
@@ -192,7 +191,7 @@ def train_one(
       state = loop.train(
         state,
         lambda state, batch: task.update(state, batch, key_train),
-        _on_mesh(batches, task.mesh),
+        parallel.put_batches(task.mesh, batches, ('images', 'labels', 'real')),
         title=title,
         start=start,
         steps=epochs * epoch_steps,
@@ -247,11 +246,6 @@ def train_one(
     metrics['synthetic_images'],
     duration(metrics['seconds']),
   )
-
-
-def _on_mesh(batches: Iterator[dict[str, np.ndarray]], mesh: Mesh) -> Iterator[Any]:
-  for batch in batches:
-    yield parallel.put_batch(mesh, batch, axis=1)
 
 
 def _folder(workdir: pathlib.Path, model: str, seed: int, regime: str) -> pathlib.Path:

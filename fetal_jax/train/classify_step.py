@@ -148,7 +148,7 @@ def make_task(
       out_shardings=(sharding, replicated),
     ),
     probabilities=jax.jit(probabilities, out_shardings=replicated),
-    like=jax.tree.map(lambda s, d: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=d), shapes, sharding),
+    like=parallel.placed(shapes, sharding),
   )
 
 

@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import logging
-from jax.sharding import Mesh
 from PIL import Image
 
 from fetal_jax import config as config_lib
@@ -44,7 +43,8 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   with Checkpointer(workdir / 'diffusion' / 'checkpoints', keep=c.keep_checkpoints) as checkpointer:
     start = checkpointer.latest_step() or 0
     if start:
-      _check_same(config, checkpointer.restore_meta(start)['config'], checkpointer.directory)
+      meta = checkpointer.restore_meta(start)
+      _check_same(config, meta['config'], checkpointer.directory)
     if start >= c.steps:
       logging.info('diffusion: done before (%d steps).', start)
       return False
@@ -76,10 +76,8 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
       [source], batch_size=c.batch_size, steps_per_call=c.steps_per_call, seed=config.seed
     )
     if start:
-      like = jax.tree.map(lambda s, d: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=d), shapes, sharding)
-      meta = checkpointer.restore_meta(start)
       _check_same_data(meta, data, checkpointer.directory)
-      state, _ = checkpointer.restore(start, like)
+      state, _ = checkpointer.restore(start, parallel.placed(shapes, sharding))
       batches.set_state(meta['loader'])
       log_resumption('diffusion', start, c.steps)
     else:
@@ -108,12 +106,11 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
       'labels': jax.ShapeDtypeStruct((c.steps_per_call, c.batch_size), jnp.int32),
     }
     clock = time.monotonic()
-    compiled = update_jit.lower(shapes, example).compile()
+    lowered = update_jit.lower(shapes, example)
+    compiled = lowered.compile()
     logging.info('diffusion: compiled in %s.', duration(time.monotonic() - clock))
     overview.log_parameters(state.params)
-    overview.log_cost(
-      'diffusion', update, shapes, example, compiled, steps=c.steps_per_call, microbatches=c.microbatches
-    )
+    overview.log_cost('diffusion', lowered, compiled, steps=c.steps_per_call, microbatches=c.microbatches)
 
     with MetricWriter(workdir / 'logs' / 'diffusion', start_step=start) as writer:
 
@@ -144,7 +141,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
       loop.train(
         state,
         compiled,
-        _on_mesh(batches, mesh),
+        parallel.put_batches(mesh, batches, ('images', 'labels')),
         title='diffusion',
         start=start,
         steps=c.steps,
@@ -159,11 +156,6 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
 
 
 _STAGE_KEY = 1  # folded into the run's key; the sample stage folds 2, classifiers 3
-
-
-def _on_mesh(batches: Iterator[dict[str, np.ndarray]], mesh: Mesh) -> Iterator[Any]:
-  for batch in batches:
-    yield parallel.put_batch(mesh, {name: batch[name] for name in ('images', 'labels')}, axis=1)
 
 
 def _status(means: Mapping[str, float]) -> str:

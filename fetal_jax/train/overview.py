@@ -1,6 +1,5 @@
 """What a run is about to spend: parameters, FLOPs and memory, said before the first step."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,30 +20,19 @@ def log_parameters(params: dict[str, Any]) -> None:
     logging.info('%s: %s parameters\n%s', name, f'{count_parameters(tree):,}', table)
 
 
-def flops(function: Callable[..., Any], *shapes: Any) -> float:
-  """FLOPs of `function` as XLA counts them in the program before optimisation; a loop's body counts once."""
-  analysis = jax.jit(function).lower(*shapes).cost_analysis()
-  return float((analysis or {}).get('flops', 0.0))
+def log_cost(title: str, lowered: Any, compiled: Any, *, steps: int, microbatches: int = 1) -> None:
+  """Logs the FLOPs of one optimiser step and the memory of the compiled dispatch on each device.
 
-
-def log_cost(
-  title: str,
-  update: Callable[..., Any],
-  state: Any,
-  batch: Any,
-  compiled: Any,
-  *,
-  steps: int,
-  microbatches: int = 1,
-) -> None:
-  """Logs the FLOPs of one optimiser step and the memory of the compiled dispatch on each device."""
-  one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), batch)
+  XLA counts FLOPs in the program before optimisation and a loop's body once: one step of those that are
+  scanned, one part of those that are accumulated.
+  """
+  flops = float((lowered.cost_analysis() or {}).get('flops', 0.0)) * microbatches
   memory = compiled.memory_analysis()
   gib = 2**-30
   logging.info(
     '%s: %.3g TFLOP a step, %d step%s a dispatch; memory a device: %.2f GiB state and batch, %.2f GiB while computing.',
     title,
-    flops(update, state, one) * microbatches / 1e12,
+    flops / 1e12,
     steps,
     's' if steps > 1 else '',
     memory.argument_size_in_bytes * gib,
