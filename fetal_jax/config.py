@@ -49,6 +49,8 @@ def default_config() -> ml_collections.ConfigDict:
     ),
     diffusion=_d(
       train='both',  # both | unet | guide
+      init_from=(),  # files of guided-diffusion's weights, of the UNet, the guide or both
+      init_new_attention_order=False,  # the UNet's file was trained with --use_new_attention_order True
       timesteps=1000,
       schedule='linear',  # linear | cosine
       learn_sigma=True,
@@ -118,6 +120,7 @@ def default_config() -> ml_collections.ConfigDict:
         'synth_r12',
         'synth_r12_then_real',
       ),
+      init_from=(),  # files of torchvision's or MedMamba's weights, at most one a model
       num_seeds=1,
       protocol='honest',  # honest (epoch chosen on validation patients) | paper (best test epoch)
       epochs=200,  # passes over the images of a regime
@@ -310,6 +313,10 @@ def validate(config: ml_collections.ConfigDict) -> None:
   for key in ('diffusion.learning_rate', 'diffusion.guide_learning_rate', 'classify.learning_rate'):
     if not (math.isfinite(_get(config, key)) and _get(config, key) > 0):
       raise UserError(f'config.{key}={_get(config, key)}: must be a number above 0')
+  for key in ('diffusion.init_from', 'classify.init_from'):
+    for path in _get(config, key):
+      if not pathlib.Path(path).is_file():
+        raise UserError(f'config.{key}={path}: no such file; give a .pt, .pth or .safetensors file')
   _check_diffusion(config)
   _check_sample(config)
 

@@ -10,10 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from fetal_jax import models
-from fetal_jax.convert import medmamba, rules, torchvision
+from fetal_jax.convert import adapt, medmamba, rules, torchvision
 from fetal_jax.errors import UserError
 
 RENAMES: dict[str, rules.Renames] = {**torchvision.RENAMES, **medmamba.RENAMES}
@@ -48,44 +47,73 @@ def from_torch(
   Raises:
     UserError: the weights are not those of this network; the message names the entries.
   """
-  former = torchvision.FORMER_NAMES.get(name, ())
-  # Swin's files also hold index tables, which follow from the window.
-  state = {
-    rules.rename(key, former): value
-    for key, value in state_dict.items()
-    if not key.endswith('relative_position_index')
-  }
-  leaves = ('stem.weight', 'head.weight', 'head.bias', 'pos_embedding')
-  stem, head, head_bias, positions = (rules.rename(leaf, RENAMES[name]) for leaf in leaves)
+  state = todays_names(name, state_dict)
+  stem, head, _, positions = _special(name)
   for entry in (stem, head):
     if entry not in state:
       raise UserError(f'PyTorch weights do not fit {name}: {entry} is missing')
-
-  if channels is not None and channels != state[stem].shape[1]:
-    if channels != 1:
-      found = state[stem].shape[1]
-      raise UserError(f'{stem} has {found} input channels, and cannot be made to have {channels}, only 1')
-    state[stem] = np.asarray(state[stem], np.float32).sum(1, keepdims=True)
-  channels = state[stem].shape[1]
-
+  stored_channels, stored_classes = np.shape(state[stem])[1], np.shape(state[head])[0]
   size = 64
   if name == 'vit_b_32':
-    patch = state[stem].shape[2]
-    size = image_size or patch * math.isqrt(state[positions].shape[1] - 1)
-    state[positions] = interpolate_positions(state[positions], size // patch)
+    size = image_size or np.shape(state[stem])[2] * math.isqrt(np.shape(state[positions])[1] - 1)
     kwargs |= {'image_size': size}
-
-  fresh_head = num_classes is not None and num_classes != state[head].shape[0]
-  model = models.create(name, num_classes=num_classes or state[head].shape[0], **kwargs)
-  images = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
-  if fresh_head:
+  model = models.create(name, num_classes=num_classes or stored_classes, **kwargs)
+  images = jax.ShapeDtypeStruct((1, size, size, channels or stored_channels), jnp.float32)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  if num_classes not in (None, stored_classes):
     # Under jit only what the head needs is drawn.
     init = jax.jit(lambda key: model.init(key, jnp.zeros(images.shape))['params']['head'])
-    values = init(jax.random.key(seed))
-    state |= {head: np.asarray(values['kernel']).T, head_bias: np.asarray(values['bias'])}
+    shapes = {**shapes, 'params': {**shapes['params'], 'head': init(jax.random.key(seed))}}
+  return fit(name, state, shapes)[0]
 
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-  return rules.to_variables(rules.derive(shapes, RENAMES[name]), state, shapes)
+
+def fit(
+  name: str, state_dict: Mapping[str, np.ndarray], variables: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+  """Carries weights into the classifier `name`, whose channels, classes or size may be others than the weights'.
+
+  The first layer is summed over its input channels, position embeddings are interpolated, and a head of
+  another class count stays as it is in `variables`. Everything else must fit.
+
+  Args:
+    name: a key of `fetal_jax.models.CLASSIFIERS`.
+    state_dict: as of `from_torch`.
+    variables: of the network, freshly initialised; of all but the head, only shapes are looked at.
+
+  Returns:
+    Variables as of `from_torch`, and what was done to the PyTorch entries that did not fit as they were.
+
+  Raises:
+    UserError: the weights are not those of this network; the message names the entries.
+  """
+  network = rules.derive(variables, RENAMES[name])
+  stem, head, head_bias, positions = _special(name)
+  adapters = {
+    stem: adapt.sum_inputs,
+    head: adapt.keep_fresh,
+    head_bias: adapt.keep_fresh,
+    positions: adapt.interpolate_positions,
+  }
+  wanted = rules.torch_leaves(network, variables, adapters)
+  state, changes = adapt.fit(todays_names(name, state_dict), wanted, adapters)
+  return rules.to_variables(network, state, variables), changes
+
+
+def todays_names(name: str, state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The state dict with the names that the reference has today; entries that follow from others are left out."""
+  former = torchvision.FORMER_NAMES.get(name, ())
+  # Swin's files also hold index tables, which follow from the window.
+  return {
+    rules.rename(key, former): value
+    for key, value in state_dict.items()
+    if not key.endswith(('relative_position_index', 'num_batches_tracked'))
+  }
+
+
+def _special(name: str) -> tuple[str, ...]:
+  """PyTorch's names of the first layer, the head's weight and bias, and the position embeddings."""
+  leaves = ('stem.weight', 'head.weight', 'head.bias', 'pos_embedding')
+  return tuple(rules.rename(leaf, RENAMES[name]) for leaf in leaves)
 
 
 def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -94,14 +122,3 @@ def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
   PyTorch's `num_batches_tracked` is not among them; load with `strict=False` or add zeros.
   """
   return rules.to_torch(rules.derive(variables, RENAMES[name]), variables)
-
-
-def interpolate_positions(embedding: Float[np.ndarray, '1 n c'], grid: int) -> Float[np.ndarray, '1 m c']:
-  """Resizes the position embeddings of a square grid of patches to `grid` x `grid`; the first token stays."""
-  old = math.isqrt(embedding.shape[1] - 1)
-  if old == grid:
-    return embedding
-  first, rest = np.split(np.asarray(embedding, np.float32), [1], axis=1)
-  rest = rest.reshape(1, old, old, -1)
-  rest = np.asarray(jax.image.resize(rest, (1, grid, grid, rest.shape[-1]), 'bicubic'))
-  return np.concatenate([first, rest.reshape(1, grid * grid, -1)], axis=1)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fetal_jax.convert import rules
+from fetal_jax.convert import adapt, rules
 from fetal_jax.errors import UserError
 from fetal_jax.models.half_unet import HalfUNet
 from fetal_jax.models.unet import UNet
@@ -98,6 +98,61 @@ def to_torch(variables: Mapping[str, Any], config: Mapping[str, Any]) -> dict[st
   return rules.to_torch(make_rules(_shapes(config), config), variables)
 
 
+def describe(net: UNet | HalfUNet, image_shape: tuple[int, int, int], **kwargs: Any) -> dict[str, Any]:
+  """The `config` by which guided-diffusion would build `net`: the inverse of `build`.
+
+  Args:
+    net: the network.
+    image_shape: (H, W, C) of its images.
+    **kwargs: keywords of guided-diffusion that the network does not show, such as `use_new_attention_order`.
+
+  Raises:
+    UserError: guided-diffusion has no such network.
+  """
+  if net.norm_groups != 32:
+    raise UserError(
+      f"guided-diffusion's networks have 32 groups in their norms, not {net.norm_groups}: set norm_groups=32"
+    )
+  config = {theirs: getattr(net, ours) for theirs, ours in KEYWORDS.items()}
+  config |= {'image_size': image_shape[0], 'in_channels': image_shape[2], **kwargs}
+  if isinstance(net, HalfUNet):
+    return config | {'out_channels': net.num_classes, 'pool': net.pool}
+  return config | {'out_channels': net.out_channels, 'num_classes': net.num_classes}
+
+
+def fit(
+  state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any], variables: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+  """Carries weights into a network whose channels, classes or image size may be others than the weights'.
+
+  Three channels become one: the first layer is summed over its inputs, the last averaged over its outputs. The
+  positions of an attention pool are interpolated. Label embeddings and logits of another class count stay as
+  they are in `variables`. Everything else must fit.
+
+  Args:
+    state_dict: guided-diffusion's weights.
+    config: of the network they are carried into, see `build` and `describe`.
+    variables: of that network, freshly initialised.
+
+  Returns:
+    Variables as of `from_torch`, and what was done to the entries that did not fit as they were.
+
+  Raises:
+    UserError: the weights are not those of such a network; the message names what differs.
+  """
+  network = make_rules(variables, config)
+  adapters: dict[str, adapt.Adapter] = {'input_blocks.0.0.weight': adapt.sum_inputs}
+  if 'pool' in config:
+    logits = LOGITS[config['pool']]
+    adapters |= dict.fromkeys((f'{logits}.weight', f'{logits}.bias'), adapt.keep_fresh)
+    adapters['out.2.positional_embedding'] = adapt.interpolate_pool
+  else:
+    adapters |= {'label_emb.weight': adapt.keep_fresh}
+    adapters |= dict.fromkeys(('out.2.weight', 'out.2.bias'), adapt.average_outputs)
+  state, changes = adapt.fit(state_dict, rules.torch_leaves(network, variables, adapters), adapters)
+  return rules.to_variables(network, state, variables), changes
+
+
 def _shapes(config: Mapping[str, Any]) -> dict[str, Any]:
   net, size = build(config), config['image_size']
   x = jax.ShapeDtypeStruct((1, size, size, config['in_channels']), jnp.float32)
@@ -136,6 +191,7 @@ HEADS = {
   'spatial': ((r'^hidden', 'out.0'), (r'^logits', 'out.2')),
   'spatial_v2': ((r'^hidden_norm', 'out.1'), (r'^hidden', 'out.0'), (r'^logits', 'out.3')),
 }
+LOGITS = {'attention': 'out.2.c_proj', 'adaptive': 'out.3', 'spatial': 'out.2', 'spatial_v2': 'out.3'}
 
 # A 1x1 convolution of images is a dense layer: OI11 to IO.
 CONV_AS_DENSE = rules.Transform(lambda w: w[:, :, 0, 0].T, lambda w: w.T[:, :, None, None])

@@ -6,9 +6,10 @@ name of the PyTorch entry, and how its axes are arranged there.
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -120,6 +121,19 @@ def to_variables(
     more = f'; and {len(problems) - 4} more' if len(problems) > 4 else ''
     raise UserError(f'PyTorch weights do not fit this network: {"; ".join(problems[:4])}{more}')
   return traverse_util.unflatten_dict(variables, sep='/')
+
+
+def torch_leaves(
+  rules: Rules, variables: Mapping[str, Any], names: Container[str] | None = None
+) -> dict[str, np.ndarray]:
+  """The variables (or those that PyTorch calls `names`) as PyTorch lays them out; NaN where only a shape is known."""
+  leaves = {}
+  for path, leaf in traverse_util.flatten_dict(variables, sep='/').items():
+    if names is None or rules[path].torch_name in names:
+      is_shape = isinstance(leaf, jax.ShapeDtypeStruct)
+      value = np.broadcast_to(np.float32('nan'), leaf.shape) if is_shape else np.asarray(leaf, np.float32)
+      leaves[rules[path].torch_name] = rules[path].transform.to_torch(value)
+  return leaves
 
 
 def to_torch(rules: Rules, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from fetal_jax.data import decode, loader, prepare
 from fetal_jax.errors import UserError
 from fetal_jax.files import PathLike, read_json, replacing, write_json
 from fetal_jax.progress import duration
-from fetal_jax.train import loop, overview
+from fetal_jax.train import initial, loop, networks, overview
 from fetal_jax.train.checkpoint import Checkpointer, log_resumption
 from fetal_jax.train.classify_step import Task, accuracy, make_task, predict
 from fetal_jax.train.regimes import REGIMES, rounds_needed, with_starts
@@ -82,7 +82,11 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   regimes = with_starts(c.regimes)
   rounds, fingerprint = _load_rounds(workdir, config, rounds_needed(regimes), data.records.class_names)
   runs = [(model, seed, regime) for model in c.models for seed in range(c.num_seeds) for regime in regimes]
-  settings = {run: _settings(config, run[0], data.info['split_hash']) + fingerprint(run[2]) for run in runs}
+  weights = _initial_weights(config, len(data.records.class_names), data.images.shape[1:])
+  settings = {
+    run: _settings(config, run[0], data.info['split_hash'], weights.get(run[0])) + fingerprint(run[2])
+    for run in runs
+  }
   todo = [run for run in runs if not _is_done(_folder(workdir, *run), settings[run])]
   if not todo:
     logging.info('classify: done before (%d runs).', len(runs))
@@ -95,16 +99,41 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     task = make_task(config, model, len(data.records.class_names), data.images.shape[1:], mesh)
     for run in todo:
       if run[0] == model:
-        train_one(config, workdir, task, run[2], run[1], sources, data, settings[run])
+        train_one(config, workdir, task, run[2], run[1], sources, data, settings[run], weights.get(model))
   return True
 
 
-def _settings(config: ml_collections.ConfigDict, model: str, split_hash: str) -> str:
+def _initial_weights(
+  config: ml_collections.ConfigDict, num_classes: int, image_shape: tuple[int, int, int]
+) -> dict[str, initial.Weights]:
+  """The files of `init_from` by the model that they are for."""
+  if not config.classify.init_from:
+    return {}
+  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  shapes = {
+    name: jax.eval_shape(networks.make_classifier(config, name, num_classes).init, jax.random.key(0), images)
+    for name in config.classify.models
+  }
+  return initial.assign(config.classify.init_from, shapes)
+
+
+def _settings(
+  config: ml_collections.ConfigDict, model: str, split_hash: str, weights: initial.Weights | None
+) -> str:
   """A fingerprint of everything but the images that decides what a run of `model` learns."""
   c = config_lib.to_dict(config.classify)
-  harmless = ('models', 'regimes', 'num_seeds', 'checkpoint_epochs', 'eval_batch_size', 'model_args')
+  harmless = (
+    'models',
+    'regimes',
+    'num_seeds',
+    'checkpoint_epochs',
+    'eval_batch_size',
+    'model_args',
+    'init_from',
+  )
   decisive = {k: v for k, v in c.items() if k not in harmless}
-  return config_lib.config_hash(decisive, c['model_args'][model], split_hash, config.seed)
+  start = weights.sha256 if weights else ''
+  return config_lib.config_hash(decisive, c['model_args'][model], split_hash, config.seed, start)
 
 
 def train_one(
@@ -116,6 +145,7 @@ def train_one(
   sources: Sources,
   data: prepare.Prepared,
   settings: str,
+  weights: initial.Weights | None = None,
 ) -> None:
   """One model, regime and seed: trains (or goes on), selects an epoch, tests, and writes the results."""
   c, folder = config.classify, _folder(workdir, task.name, seed, regime)
@@ -147,6 +177,10 @@ def train_one(
       if pretraining := REGIMES[regime].start:
         variables = _load_selected(_folder(workdir, task.name, seed, pretraining), task)
         state = dataclasses.replace(state, variables=variables)
+      elif weights:
+        fresh = parallel.to_host(task.mesh, state.variables)
+        variables = initial.classifier_variables(task.name, weights, fresh)
+        state = dataclasses.replace(state, variables=parallel.put_like(variables, state.variables))
       best, history, seconds = jax.tree.map(jnp.copy, state.variables), [], 0.0
     selected = max((row['score'] for row in history), default=-1.0)
 
@@ -223,6 +257,7 @@ def train_one(
     'test_accuracy_last': accuracy(test_last, sources.test),
     'seconds': seconds + time.monotonic() - clock,
     'initialised_from': REGIMES[regime].start,
+    'init_from': weights and {'file': weights.path.name, 'sha256': weights.sha256},
     'settings': settings,
     'history': history,
   }
@@ -230,7 +265,13 @@ def train_one(
     _write_predictions(folder / 'predictions.csv', data, sources.test, test_probabilities)
   with Checkpointer(folder / 'selected', keep=1) as selected_checkpoint:
     selected_checkpoint.save(
-      best_row['step'], best, {'config': config_lib.to_dict(config), 'settings': settings}
+      best_row['step'],
+      best,
+      {
+        'config': config_lib.to_dict(config),
+        'settings': settings,
+        'split_hash': data.info['split_hash'],
+      },
     )
   if jax.process_index() == 0:
     write_json(folder / 'metrics.json', metrics)  # last: it says that the run is whole

@@ -1,5 +1,6 @@
 """The diffusion stage: the UNet and its guide, trained simultaneously in one jitted step (paper, section 3.1)."""
 
+import dataclasses
 import functools
 import pathlib
 import time
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import logging
+from jax.sharding import Mesh
 from PIL import Image
 
 from fetal_jax import config as config_lib
@@ -21,7 +23,7 @@ from fetal_jax.files import PathLike
 from fetal_jax.grid import grid
 from fetal_jax.progress import duration
 from fetal_jax.synthesis.sampling import image_keys, make_sample
-from fetal_jax.train import diffusion_step, loop, networks, overview
+from fetal_jax.train import diffusion_step, initial, loop, networks, overview
 from fetal_jax.train.checkpoint import Checkpointer, log_resumption
 from fetal_jax.train.state import DiffusionState
 from fetal_jax.train.writers import MetricWriter
@@ -75,14 +77,17 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     batches = loader.training_batches(
       [source], batch_size=c.batch_size, steps_per_call=c.steps_per_call, seed=config.seed
     )
+    accounts: dict[str, Any] = {}
     if start:
       _check_same_data(meta, data, checkpointer.directory)
+      accounts = meta.get('init_from', {})
       state, _ = checkpointer.restore(start, parallel.placed(shapes, sharding))
       batches.set_state(meta['loader'])
       log_resumption('diffusion', start, c.steps)
     else:
       state = jax.jit(init, out_shardings=sharding)(key_init)
-
+      if c.init_from:
+        state, accounts = _start_from_files(config, nets, state, data.images.shape[1:], mesh)
     update = diffusion_step.make_update(
       nets,
       optimizers,
@@ -126,6 +131,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
             'config': config_lib.to_dict(config),
             'class_names': list(data.records.class_names),
             'split_hash': data.info['split_hash'],
+            'init_from': accounts,
             'loader': batches.get_state(),
           },
         )
@@ -153,6 +159,21 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
         log_seconds=0.0,
       )
   return True
+
+
+def _start_from_files(
+  config: ml_collections.ConfigDict,
+  nets: Mapping[str, Any],
+  state: DiffusionState,
+  image_shape: tuple[int, int, int],
+  mesh: Mesh,
+) -> tuple[DiffusionState, dict[str, Any]]:
+  """The state with the weights of `init_from`, which are also where the averages start; and its account."""
+  params, accounts = initial.diffusion_params(config, nets, parallel.to_host(mesh, state.params), image_shape)
+  averages = tuple(params['unet'] for _ in state.ema)
+  return dataclasses.replace(
+    state, params=parallel.put_like(params, state.params), ema=parallel.put_like(averages, state.ema)
+  ), accounts
 
 
 _STAGE_KEY = 1  # folded into the run's key; the sample stage folds 2, classifiers 3

@@ -155,8 +155,8 @@ def test_wrong_config_is_named(change, message):
     gd.build({key: value for key, value in SMALL.items() if key != 'model_channels'})
 
 
-def random_variables(config):
-  rng = np.random.default_rng(0)
+def random_variables(config, seed=0):
+  rng = np.random.default_rng(seed)
   shapes = gd._shapes(config)
   return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
 
@@ -191,3 +191,83 @@ def test_weights_of_another_network_are_refused_by_name():
   del state_dict['middle_block.1.norm.bias']
   with pytest.raises(UserError, match=r'middle_block\.1\.norm\.bias'):
     gd.from_torch(state_dict, SMALL)
+
+
+PUBLISHED = {  # three channels, four classes, 16 px
+  'image_size': 16,
+  'in_channels': 3,
+  'model_channels': 32,
+  'num_res_blocks': 1,
+  'attention_resolutions': (2,),
+  'channel_mult': (1, 2),
+  'num_head_channels': 32,
+  'use_scale_shift_norm': True,
+  'resblock_updown': True,
+}
+PUBLISHED_UNET = PUBLISHED | {'out_channels': 6, 'num_classes': 4, 'use_new_attention_order': True}
+PUBLISHED_GUIDE = PUBLISHED | {'out_channels': 4, 'pool': 'attention'}
+
+
+@pytest.mark.parametrize('config', [PUBLISHED_UNET, PUBLISHED_GUIDE, SMALL | {'model_channels': 32}])
+def test_describe_is_the_inverse_of_build(config):
+  net, size = gd.build(config), config['image_size']
+  described = gd.describe(net, (size, size, config['in_channels']))
+  assert gd.build(described) == net
+  assert {key: described[key] for key in ('image_size', 'in_channels', 'out_channels')} == {
+    key: config[key] for key in ('image_size', 'in_channels', 'out_channels')
+  }
+  with pytest.raises(UserError, match='set norm_groups=32'):
+    gd.describe(net.clone(norm_groups=4), (size, size, 1))
+
+
+def test_a_unet_of_three_channels_is_fitted_to_grey_images_and_other_classes():
+  state = gd.to_torch(random_variables(PUBLISHED_UNET), PUBLISHED_UNET)
+  ours = PUBLISHED_UNET | {'in_channels': 1, 'out_channels': 2, 'num_classes': 3}
+  fresh = random_variables(ours, seed=1)
+  variables, changes = gd.fit(state, ours, fresh)
+  assert changes == {
+    'input_blocks.0.0.weight': 'summed over 3 input channels',
+    'out.2.weight': 'averaged over 3 output channels',
+    'out.2.bias': 'averaged over 3 output channels',
+    'label_emb.weight': 'not loaded, but fresh: 4 classes there, 3 here',
+  }
+  labels = variables['params']['label_embed']['embedding']
+  np.testing.assert_array_equal(labels, fresh['params']['label_embed']['embedding'])
+
+  # With the same label embedding: the noise and the variance are the means of what three equal channels give.
+  three = gd.from_torch(state, PUBLISHED_UNET)
+  labels[...] = three['params']['label_embed']['embedding'][:3]
+  grey = jnp.asarray(np.random.default_rng(2).standard_normal((2, 16, 16, 1)), jnp.float32)
+  t, y = jnp.asarray([10, 900]), jnp.asarray([0, 2])
+  expected = gd.build(PUBLISHED_UNET).apply(three, jnp.repeat(grey, 3, -1), t, y)
+  got = gd.build(ours).apply(variables, grey, t, y)
+  np.testing.assert_allclose(got, expected.reshape(2, 16, 16, 2, 3).mean(-1), atol=1e-4)
+
+
+def test_a_guide_is_fitted_to_grey_images_another_size_and_other_classes():
+  state = gd.to_torch(random_variables(PUBLISHED_GUIDE), PUBLISHED_GUIDE)
+  ours = PUBLISHED_GUIDE | {'in_channels': 1, 'image_size': 32, 'out_channels': 3}
+  fresh = random_variables(ours, seed=1)
+  variables, changes = gd.fit(state, ours, fresh)
+  assert changes == {
+    'input_blocks.0.0.weight': 'summed over 3 input channels',
+    'out.2.c_proj.weight': 'not loaded, but fresh: 4 classes there, 3 here',
+    'out.2.c_proj.bias': 'not loaded, but fresh: 4 classes there, 3 here',
+    'out.2.positional_embedding': 'interpolated from 8x8 to 16x16 positions',
+  }
+  positions = variables['params']['pool']['positional_embedding']
+  assert positions.shape == (1 + 16 * 16, 64)
+  np.testing.assert_array_equal(positions[0], state['out.2.positional_embedding'][:, 0])
+  gd.build(ours).apply(variables, jnp.zeros((1, 32, 32, 1)), jnp.zeros(1, jnp.int32))
+
+
+def test_what_cannot_be_fitted_is_named():
+  state = gd.to_torch(random_variables(PUBLISHED_UNET), PUBLISHED_UNET)
+  grey = PUBLISHED_UNET | {'in_channels': 1}
+  for ours, message in [
+    (grey | {'out_channels': 1}, r'out\.2\.weight has 6 outputs, the network 1'),
+    (PUBLISHED_UNET | {'in_channels': 4}, 'has 3 input channels, and cannot be made to have 4'),
+    (PUBLISHED_UNET | {'model_channels': 64}, r'0\.0\.weight has shape \[32, 3, 3, 3\], expected \[64, 3'),
+  ]:
+    with pytest.raises(UserError, match=message):
+      gd.fit(state, ours, random_variables(ours))

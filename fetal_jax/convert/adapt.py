@@ -1,0 +1,88 @@
+"""Fits weights to a network of other channels, classes or image size than they were made for.
+
+An adapter takes one PyTorch entry and the array that the network has in its place, and returns the fitted entry
+and what was done, in words; or the entry as it was, and no words, where it is of another network altogether.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from fetal_jax.errors import UserError
+
+Adapter = Callable[[str, np.ndarray, Any], tuple[np.ndarray, str]]
+
+NOT_LOADED = 'not loaded'
+
+
+def fit(
+  state_dict: Mapping[str, np.ndarray], network: Mapping[str, Any], adapters: Mapping[str, Adapter]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+  """Applies its adapter to every entry whose shape is not the network's.
+
+  Returns:
+    The state dict, and by entry what was done.
+
+  Raises:
+    UserError: an adapter cannot make this shape of that one.
+  """
+  state, changes = dict(state_dict), {}
+  for name, adapter in adapters.items():
+    if name in state and name in network and np.shape(state[name]) != np.shape(network[name]):
+      state[name], changes[name] = adapter(name, np.asarray(state[name], np.float32), network[name])
+  return state, {name: said for name, said in changes.items() if said}
+
+
+def sum_inputs(name: str, weight: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
+  """First layer [O, I, H, W] to one input channel: a grey image gives what it gave when repeated."""
+  found, wanted = weight.shape[1], ours.shape[1]
+  if found == wanted:
+    return weight, ''
+  if wanted != 1:
+    raise UserError(f'{name} has {found} input channels, and cannot be made to have {wanted}, only 1')
+  return weight.sum(1, keepdims=True), f'summed over {found} input channels'
+
+
+def average_outputs(name: str, weight: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
+  """Last layer [k * C, ...] to [k, ...]: the mean over C channels of each of k outputs (noise, variance)."""
+  found, wanted = len(weight), ours.shape[0]
+  if weight.shape[1:] != ours.shape[1:]:
+    return weight, ''
+  if wanted > 2 or found != 3 * wanted:
+    raise UserError(
+      f'{name} has {found} outputs, the network {wanted}: channels or learn_sigma differ, and only 3 channels can be '
+      'made 1'
+    )
+  mean = weight.reshape(wanted, found // wanted, *weight.shape[1:]).mean(1)
+  return mean, f'averaged over {found // wanted} output channels'
+
+
+def keep_fresh(name: str, weight: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
+  """Rows stand for classes, and the classes are others: the network's own initialisation stays."""
+  if weight.shape[1:] != ours.shape[1:]:
+    return weight, ''
+  return np.asarray(
+    ours, np.float32
+  ), f'{NOT_LOADED}, but fresh: {len(weight)} classes there, {len(ours)} here'
+
+
+def interpolate_positions(name: str, embedding: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
+  """Position embeddings [1, 1 + grid^2, C] to another square grid (bicubic); the first token stays."""
+  if embedding.shape[2] != ours.shape[2]:
+    return embedding, ''
+  old, new = math.isqrt(embedding.shape[1] - 1), math.isqrt(ours.shape[1] - 1)
+  first, rest = np.split(embedding, [1], axis=1)
+  rest = rest.reshape(1, old, old, -1)
+  rest = np.asarray(jax.image.resize(rest, (1, new, new, rest.shape[-1]), 'bicubic'))
+  said = f'interpolated from {old}x{old} to {new}x{new} positions'
+  return np.concatenate([first, rest.reshape(1, new * new, -1)], axis=1), said
+
+
+def interpolate_pool(name: str, embedding: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
+  """The same of the half U-Net's attention pool, whose embeddings are [C, 1 + grid^2]."""
+  like = jax.ShapeDtypeStruct((1, ours.shape[1], ours.shape[0]), np.float32)
+  fitted, said = interpolate_positions(name, embedding.T[None], like)
+  return fitted[0].T, said

@@ -1,0 +1,184 @@
+"""`init_from`: published weights, as the files that users have, start a run."""
+
+import json
+import struct
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fetal_jax import config as config_lib
+from fetal_jax import convert, models
+from fetal_jax.convert import guided_diffusion as gd
+from fetal_jax.data import prepare
+from fetal_jax.errors import UserError
+from fetal_jax.files import read_json
+from fetal_jax.synthesis.trained import load_trained
+from fetal_jax.train import classify, diffusion, initial, networks
+from fetal_jax.train.checkpoint import Checkpointer
+
+SMALL = {
+  'resnet50': {'width': 8, 'depths': (1, 1)},
+  'densenet169': {'growth': 8, 'blocks': (1, 1), 'init_features': 8},
+  'vit_b_32': {'patch_size': 8, 'hidden_size': 16, 'depth': 1, 'heads': 2, 'mlp_dim': 32, 'image_size': 16},
+  'swin_t': {'embed_dim': 8, 'depths': (1, 2), 'heads': (1, 2), 'window': 2, 'patch_size': 2},
+  'medmamba_t': {'dims': (8, 16), 'depths': (1, 1), 'd_state': 4, 'patch_size': 2},
+  'medmamba_s': {'dims': (8, 16), 'depths': (1, 2), 'd_state': 4, 'patch_size': 2},
+}
+
+
+def write_safetensors(path, state):
+  """As its specification says: the header's length, the header, the bytes."""
+  header, offset = {}, 0
+  for name, value in state.items():
+    header[name] = {'dtype': 'F32', 'shape': value.shape, 'data_offsets': [offset, offset + value.nbytes]}
+    offset += value.nbytes
+  text = json.dumps(header).encode()
+  path.write_bytes(struct.pack('<Q', len(text)) + text + b''.join(v.tobytes() for v in state.values()))
+  return str(path)
+
+
+def shapes(name, channels=1, classes=6):
+  model = models.create(name, num_classes=classes, **SMALL[name])
+  return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, channels)))
+
+
+def filled(tree, seed=0):
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda leaf: 0.1 * rng.standard_normal(leaf.shape, np.float32), tree)
+
+
+def classifier_file(folder, name, **kwargs):
+  state = convert.to_torch(name, filled(shapes(name, **kwargs)))
+  return write_safetensors(folder / f'{name}.safetensors', state)
+
+
+def test_files_find_their_classifiers(tmp_path):
+  paths = {name: classifier_file(tmp_path, name, channels=3, classes=10) for name in SMALL}
+  assigned = initial.assign(list(paths.values())[::-1], {name: shapes(name) for name in SMALL})
+  assert {name: str(weights.path) for name, weights in assigned.items()} == paths
+  assert len({weights.sha256 for weights in assigned.values()}) == len(SMALL)
+
+
+def test_files_of_no_model_and_of_the_same_model_are_refused(tmp_path):
+  path = classifier_file(tmp_path, 'resnet50')
+  with pytest.raises(UserError, match=r'resnet50\.safetensors: its entries are of none of vit_b_32, swin_t;'):
+    initial.assign([path], {name: shapes(name) for name in ('vit_b_32', 'swin_t')})
+  with pytest.raises(UserError, match='are both weights of resnet50; leave one out'):
+    initial.assign([path, path], {'resnet50': shapes('resnet50')})
+
+
+def test_another_width_says_which_setting_describes_the_file(tmp_path):
+  weights = initial.load(classifier_file(tmp_path, 'resnet50'))
+  wider = models.create('resnet50', width=16, depths=(1, 1))
+  fresh = jax.eval_shape(wider.init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+  with pytest.raises(UserError, match=r'conv1.* expected .*Set config\.classify\.model_args\.resnet50'):
+    initial.classifier_variables('resnet50', weights, fresh)
+
+
+def smoke(**settings):
+  config = config_lib.load_file('configs/smoke.py')
+  for key, value in settings.items():
+    config_lib.override(config, key.replace('__', '.'), value)
+  config_lib.validate(config)
+  return config
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('initial')
+  prepare.run(smoke(data__phantom_images='60'), folder)
+  return folder
+
+
+def test_guided_diffusions_weights_start_the_diffusion_stage(workdir, tmp_path, caplog):
+  """A step of size nearly 0 leaves the weights where they started: in the file."""
+  settings = {'diffusion__unet__norm_groups': '32', 'diffusion__guide__norm_groups': '32'}
+  settings |= {'diffusion__unet__width': '32', 'diffusion__guide__width': '32', 'data__phantom_images': '60'}
+  settings |= {
+    'diffusion__steps': '2',
+    'diffusion__learning_rate': '1e-30',
+    'diffusion__guide_weight_decay': '0',
+  }
+  settings |= {'diffusion__guide_learning_rate': '1e-30', 'diffusion__init_new_attention_order': 'true'}
+  config = smoke(**settings)
+  unet, guide = networks.make_unet(config, 6), networks.make_guide(config, 6)
+  published = {
+    'unet': gd.describe(
+      unet.clone(out_channels=6, num_classes=10), (16, 16, 3), use_new_attention_order=True
+    ),
+    'guide': gd.describe(guide.clone(num_classes=10), (16, 16, 3)),
+  }
+  x, t = jnp.zeros((1, 16, 16, 3)), jnp.zeros(1, jnp.int32)
+  states, paths = {}, []
+  for name, described in published.items():
+    inputs = (x, t, t) if name == 'unet' else (x, t)
+    states[name] = gd.to_torch(
+      filled(jax.eval_shape(gd.build(described).init, jax.random.key(0), *inputs)), described
+    )
+    paths.append(write_safetensors(tmp_path / f'{name}.safetensors', states[name]))
+
+  config = smoke(**settings, diffusion__init_from=','.join(paths))
+  with caplog.at_level('INFO', 'absl'):
+    assert diffusion.run(config, workdir)
+  assert 'unet: starts from' in caplog.text
+  assert 'input_blocks.0.0.weight summed over 3 input channels' in caplog.text
+  assert 'label_emb.weight not loaded, but fresh: 10 classes there, 6 here' in caplog.text
+  assert 'out.2.c_proj.weight not loaded, but fresh: 10 classes there, 6 here' in caplog.text
+
+  with Checkpointer(workdir / 'diffusion' / 'checkpoints', keep=None) as checkpointer:
+    meta = checkpointer.restore_meta(2)
+  assert meta['init_from']['unet']['file'] == 'unet.safetensors'
+  params = load_trained(workdir).params  # of the UNet, the averages
+  ours = gd.describe(unet, (16, 16, 1), use_new_attention_order=True)
+  entries = gd.to_torch({'params': params['unet']}, ours)
+  adapted = {'input_blocks.0.0.weight', 'out.2.weight', 'out.2.bias', 'label_emb.weight'}
+  for name in states['unet'].keys() - adapted:
+    np.testing.assert_allclose(entries[name], states['unet'][name], atol=1e-6, err_msg=name)
+  entries = gd.to_torch({'params': params['guide']}, gd.describe(guide, (16, 16, 1)))
+  np.testing.assert_allclose(
+    entries['input_blocks.0.0.weight'],
+    states['guide']['input_blocks.0.0.weight'].sum(1, keepdims=True),
+    atol=1e-6,
+  )
+
+
+def test_a_file_for_a_network_that_is_not_trained_is_refused(tmp_path):
+  config = smoke(diffusion__train='unet', sample__guidance_scale='0')
+  path = write_safetensors(
+    tmp_path / 'w.safetensors', {'input_blocks.0.0.weight': np.zeros((4, 3, 3, 3), np.float32)}
+  )
+  other = write_safetensors(tmp_path / 'x.safetensors', {'conv1.weight': np.zeros((4, 3, 3, 3), np.float32)})
+  for file, message in [(path, 'weights of the guide, which .*train=unet leaves out'), (other, 'not a UNet')]:
+    config.diffusion.init_from = (file,)
+    with pytest.raises(UserError, match=message):
+      initial.diffusion_params(config, {'unet': None}, {}, (16, 16, 1))
+
+
+def test_torchvisions_weights_start_the_classify_stage(workdir, tmp_path):
+  path = classifier_file(tmp_path, 'vit_b_32', channels=3, classes=10)
+  settings = {'data__phantom_images': '60', 'classify__models': 'vit_b_32', 'classify__regimes': 'real'}
+  config = smoke(**settings, classify__learning_rate='1e-30', classify__init_from=path)
+  assert classify.run(config, workdir)
+  run = workdir / 'classify' / 'vit_b_32' / 'real' / 'seed_0'
+  assert read_json(run / 'metrics.json')['init_from']['file'] == 'vit_b_32.safetensors'
+  with Checkpointer(run / 'selected', keep=1) as checkpointer:
+    like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes('vit_b_32'))
+    saved, _ = checkpointer.restore(checkpointer.latest_step(), like)
+  entries = convert.to_torch('vit_b_32', saved)
+  state = initial.load(path).state
+  for name in state.keys() - {'conv_proj.weight', 'heads.head.weight', 'heads.head.bias'}:
+    np.testing.assert_allclose(entries[name], state[name], atol=1e-6, err_msg=name)
+  np.testing.assert_allclose(
+    entries['conv_proj.weight'], state['conv_proj.weight'].sum(1, keepdims=True), atol=1e-6
+  )
+
+  assert not classify.run(config, workdir)  # done
+  with pytest.raises(UserError, match='done before with other settings or data'):
+    classify.run(smoke(**settings, classify__learning_rate='1e-30'), workdir)
+
+
+def test_a_missing_file_is_named_before_anything_runs():
+  with pytest.raises(UserError, match=r'config\.classify\.init_from=nowhere\.pth: no such file'):
+    smoke(classify__init_from='nowhere.pth')
