@@ -148,6 +148,16 @@ def put_batches(mesh: Mesh, batches: Iterable[dict[str, np.ndarray]], names: Seq
     yield put_batch(mesh, {name: batch[name] for name in names}, axis=1)
 
 
+def to_host(mesh: Mesh, tree: Any) -> Any:
+  """Arrays spread over the mesh as numpy arrays, whole, in every process."""
+  return jax.tree.map(np.asarray, jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree))
+
+
+def put_like(values: Any, like: Any) -> Any:
+  """Moves host arrays to where the same arrays of `like` are; every process passes the same values."""
+  return jax.tree.map(lambda value, old: jax.device_put(value, old.sharding), values, like)
+
+
 def device_summary() -> str:
   """For example `8 x NVIDIA H100 on 1 host`."""
   hosts = jax.process_count()

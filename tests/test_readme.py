@@ -6,7 +6,7 @@ import re
 import pytest
 
 import fetal_jax
-from fetal_jax import main
+from fetal_jax import export, main
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / 'README.md').read_text()
@@ -24,10 +24,18 @@ def test_there_are_commands_to_check():
 
 
 @pytest.mark.parametrize('line', [line for line in SHELL if line.startswith('python -m fetal_jax.main')])
-def test_commands_ask_for_what_exists(line, monkeypatch):
-  monkeypatch.chdir(ROOT)
+def test_commands_ask_for_what_exists(line, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+  for file in re.findall(r'[\w.-]+\.(?:pth?|safetensors)\b', line):  # the user's own, named after init_from
+    (tmp_path / file).touch()
   _, config = main.parse(line.split('#')[0].split()[3:])
   assert config.name
+
+
+@pytest.mark.parametrize('line', [line for line in SHELL if line.startswith('python -m fetal_jax.export')])
+def test_export_commands_have_flags_that_exist(line):
+  assert export.parse(line.split()[3:]).format in export.FORMATS
 
 
 @pytest.mark.parametrize('line', [line for line in SHELL if line.startswith('make ')])

@@ -12,6 +12,7 @@ from absl import logging
 
 from fetal_jax import convert
 from fetal_jax.convert import adapt, guided_diffusion, rules
+from fetal_jax.convert import files as weight_files
 from fetal_jax.errors import UserError
 from fetal_jax.files import sha256
 
@@ -37,8 +38,6 @@ def load(path: str) -> Weights:
   Raises:
     UserError: it is not there, damaged, or of another kind.
   """
-  from fetal_jax.convert import files as weight_files
-
   return Weights(pathlib.Path(path), weight_files.load(path), sha256(path))
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from golden.golden_param import golden_param
 
+from fetal_jax import config as config_lib
 from fetal_jax.convert import guided_diffusion as gd
 from fetal_jax.diffusion.guidance import classifier_guidance
 from fetal_jax.errors import UserError
+from fetal_jax.train import networks
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / 'golden'
 
@@ -114,6 +116,14 @@ def test_readme_flags_build_the_released_networks():
   guide = gd.build(gd.half_unet_config(both))
   assert count(shapes_of(guide, x, t)) == 42_568_040
   assert (guide.num_head_channels, guide.pool) == (64, 'attention')
+
+
+def test_the_papers_config_has_the_released_networks():
+  """So OpenAI's 128 px files start it, channels and classes aside."""
+  config = config_lib.load_file('configs/paper.py:w256')
+  unet, guide = networks.make_unet(config, 1000), networks.make_guide(config, 1000)
+  assert unet.clone(out_channels=6) == gd.build(gd.unet_config(README_UNET), unet.dtype)
+  assert guide == gd.build(gd.half_unet_config(README_CLASSIFIER), guide.dtype)
 
 
 def test_readme_flags_take_own_channels_and_classes():

@@ -73,7 +73,9 @@ def test_another_width_says_which_setting_describes_the_file(tmp_path):
   weights = initial.load(classifier_file(tmp_path, 'resnet50'))
   wider = models.create('resnet50', width=16, depths=(1, 1))
   fresh = jax.eval_shape(wider.init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
-  with pytest.raises(UserError, match=r'conv1.* expected .*Set config\.classify\.model_args\.resnet50'):
+  with pytest.raises(
+    UserError, match=r'bn1.* has shape \[8\], expected \[16\].*Set config\.classify\.model_args\.resnet50'
+  ):
     initial.classifier_variables('resnet50', weights, fresh)
 
 
@@ -92,56 +94,78 @@ def workdir(tmp_path_factory):
   return folder
 
 
-def test_guided_diffusions_weights_start_the_diffusion_stage(workdir, tmp_path, caplog):
-  """A step of size nearly 0 leaves the weights where they started: in the file."""
-  settings = {'diffusion__unet__norm_groups': '32', 'diffusion__guide__norm_groups': '32'}
-  settings |= {'diffusion__unet__width': '32', 'diffusion__guide__width': '32', 'data__phantom_images': '60'}
-  settings |= {
-    'diffusion__steps': '2',
-    'diffusion__learning_rate': '1e-30',
-    'diffusion__guide_weight_decay': '0',
-  }
-  settings |= {'diffusion__guide_learning_rate': '1e-30', 'diffusion__init_new_attention_order': 'true'}
-  config = smoke(**settings)
-  unet, guide = networks.make_unet(config, 6), networks.make_guide(config, 6)
-  published = {
-    'unet': gd.describe(
-      unet.clone(out_channels=6, num_classes=10), (16, 16, 3), use_new_attention_order=True
-    ),
-    'guide': gd.describe(guide.clone(num_classes=10), (16, 16, 3)),
-  }
-  x, t = jnp.zeros((1, 16, 16, 3)), jnp.zeros(1, jnp.int32)
-  states, paths = {}, []
-  for name, described in published.items():
-    inputs = (x, t, t) if name == 'unet' else (x, t)
-    states[name] = gd.to_torch(
-      filled(jax.eval_shape(gd.build(described).init, jax.random.key(0), *inputs)), described
-    )
-    paths.append(write_safetensors(tmp_path / f'{name}.safetensors', states[name]))
+WIDE = {f'diffusion__{net}__{key}': '32' for net in ('unet', 'guide') for key in ('norm_groups', 'width')}
 
-  config = smoke(**settings, diffusion__init_from=','.join(paths))
+
+def published(folder, name, net):
+  """A file as guided-diffusion publishes them, of `net` but for 3 channels and 10 classes; and what it holds."""
+  net = net.clone(num_classes=10, **({'out_channels': 6} if name == 'unet' else {}))
+  described = gd.describe(net, (16, 16, 3), use_new_attention_order=name == 'unet')
+  x, t = jnp.zeros((1, 16, 16, 3)), jnp.zeros(1, jnp.int32)
+  inputs = (x, t, t) if name == 'unet' else (x, t)
+  state = gd.to_torch(filled(jax.eval_shape(net.init, jax.random.key(0), *inputs)), described)
+  return write_safetensors(folder / f'{name}.safetensors', state), state
+
+
+def test_guided_diffusions_weights_take_the_place_of_fresh_ones(tmp_path, caplog):
+  config = smoke(**WIDE, diffusion__init_new_attention_order='true')
+  nets = {'unet': networks.make_unet(config, 6), 'guide': networks.make_guide(config, 6)}
+  files = {name: published(tmp_path, name, net) for name, net in nets.items()}
+  config.diffusion.init_from = tuple(path for path, _ in files.values())
+  x, t = jnp.zeros((1, 16, 16, 1)), jnp.zeros(1, jnp.int32)
+  inputs = {'unet': (x, t, t), 'guide': (x, t)}
+  fresh = {
+    name: filled(jax.eval_shape(net.init, jax.random.key(0), *inputs[name])['params'], seed=1)
+    for name, net in nets.items()
+  }
   with caplog.at_level('INFO', 'absl'):
-    assert diffusion.run(config, workdir)
-  assert 'unet: starts from' in caplog.text
+    params, accounts = initial.diffusion_params(config, nets, fresh, (16, 16, 1))
+
+  adapted = {
+    'unet': {'input_blocks.0.0.weight', 'out.2.weight', 'out.2.bias', 'label_emb.weight'},
+    'guide': {'input_blocks.0.0.weight', 'out.2.c_proj.weight', 'out.2.c_proj.bias'},
+  }
+  for name, net in nets.items():
+    described = gd.describe(net, (16, 16, 1), use_new_attention_order=name == 'unet')
+    entries, state = gd.to_torch({'params': params[name]}, described), files[name][1]
+    assert accounts[name]['changes'].keys() == adapted[name]
+    assert f'{name}: starts from {files[name][0]}' in caplog.text
+    for entry in entries.keys() - adapted[name]:
+      np.testing.assert_array_equal(entries[entry], state[entry], err_msg=entry)
+  assert (
+    f'{len(jax.tree.leaves(fresh["unet"])) - 1} of {len(jax.tree.leaves(fresh["unet"]))} arrays'
+    in caplog.text
+  )
   assert 'input_blocks.0.0.weight summed over 3 input channels' in caplog.text
   assert 'label_emb.weight not loaded, but fresh: 10 classes there, 6 here' in caplog.text
-  assert 'out.2.c_proj.weight not loaded, but fresh: 10 classes there, 6 here' in caplog.text
+
+  config.diffusion.init_from = (files['unet'][0],) * 2
+  with pytest.raises(UserError, match='a second file of the unet; leave one out'):
+    initial.diffusion_params(config, nets, fresh, (16, 16, 1))
+  config.diffusion.init_from = (files['guide'][0],)
+  wide = {**nets, 'guide': nets['guide'].clone(width=64)}
+  wider = jax.eval_shape(wide['guide'].init, jax.random.key(0), *inputs['guide'])['params']
+  with pytest.raises(UserError, match=r'expected .*Set config\.diffusion\.guide to the network of the file'):
+    initial.diffusion_params(config, wide, {**fresh, 'guide': wider}, (16, 16, 1))
+
+
+def test_guided_diffusions_weights_start_the_diffusion_stage(workdir, tmp_path):
+  """A step of size nearly 0 leaves weights and averages where they started: in the file."""
+  settings = {'data__phantom_images': '60', 'diffusion__train': 'unet', 'sample__guidance_scale': '0', **WIDE}
+  settings |= {'diffusion__unet__channel_mult': '(1,)', 'diffusion__unet__attention_resolutions': '()'}
+  settings |= {'diffusion__steps': '2', 'diffusion__learning_rate': '1e-30', 'diffusion__preview_steps': '1'}
+  unet = networks.make_unet(smoke(**settings), 6)
+  path, state = published(tmp_path, 'unet', unet)
+  assert diffusion.run(smoke(**settings, diffusion__init_from=path), workdir)
 
   with Checkpointer(workdir / 'diffusion' / 'checkpoints', keep=None) as checkpointer:
-    meta = checkpointer.restore_meta(2)
-  assert meta['init_from']['unet']['file'] == 'unet.safetensors'
-  params = load_trained(workdir).params  # of the UNet, the averages
-  ours = gd.describe(unet, (16, 16, 1), use_new_attention_order=True)
-  entries = gd.to_torch({'params': params['unet']}, ours)
-  adapted = {'input_blocks.0.0.weight', 'out.2.weight', 'out.2.bias', 'label_emb.weight'}
-  for name in states['unet'].keys() - adapted:
-    np.testing.assert_allclose(entries[name], states['unet'][name], atol=1e-6, err_msg=name)
-  entries = gd.to_torch({'params': params['guide']}, gd.describe(guide, (16, 16, 1)))
-  np.testing.assert_allclose(
-    entries['input_blocks.0.0.weight'],
-    states['guide']['input_blocks.0.0.weight'].sum(1, keepdims=True),
-    atol=1e-6,
-  )
+    assert checkpointer.restore_meta(2)['init_from']['unet']['file'] == 'unet.safetensors'
+  averages = {'params': load_trained(workdir).params['unet']}
+  entries = gd.to_torch(averages, gd.describe(unet, (16, 16, 1)))
+  for name in entries.keys() - {'input_blocks.0.0.weight', 'out.2.weight', 'out.2.bias', 'label_emb.weight'}:
+    np.testing.assert_allclose(entries[name], state[name], atol=1e-6, err_msg=name)
+  summed = state['input_blocks.0.0.weight'].sum(1, keepdims=True)
+  np.testing.assert_allclose(entries['input_blocks.0.0.weight'], summed, atol=1e-6)
 
 
 def test_a_file_for_a_network_that_is_not_trained_is_refused(tmp_path):
