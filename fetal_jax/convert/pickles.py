@@ -57,7 +57,7 @@ def load(
     UserError: the pickle is damaged, or asks for more than the above.
   """
   try:
-    return _run(stream, {'collections.OrderedDict': _mapping, **(calls or {})}, names, persistent_load)
+    return _run(stream, {'collections.OrderedDict': _ordered_dict, **(calls or {})}, names, persistent_load)
   except DAMAGE as error:
     raise UserError('its pickle is damaged or cut short; copy or download it again') from error
 
@@ -128,7 +128,7 @@ def _run(stream, calls, names, persistent_load):
         case pickle.LONG1:
           stack.append(int.from_bytes(take(number(1)), 'little', signed=True))
         case pickle.BINFLOAT:
-          stack.append(*struct.unpack('>d', take(8)))
+          stack.append(struct.unpack('>d', take(8))[0])
         case pickle.TUPLE:
           stack.append(tuple(since_mark()))
         case pickle.EMPTY_LIST:
@@ -167,7 +167,16 @@ def _typed(value, kind):
   return value
 
 
-def _mapping(items=()):
+def _ordered_dict(items=None):
+  """What Python 3 calls without arguments, and Python 2 with a list of pairs."""
+  mapping = _mapping(_typed(items, list)) if items is not None else {}
+  # A list that is named again and again would make the mappings many times as large as the file.
+  if items:
+    items.clear()
+  return mapping
+
+
+def _mapping(items):
   """A dict; its keys may not be tuples, whose hash is a recursion as deep as they are nested."""
   return {_key(key): value for key, value in items}
 

@@ -247,22 +247,28 @@ def _to_arrays(
   tensors: Mapping[str, Tensor], read_storage: ReadStorage, file_size: int, byteorder: str
 ) -> dict[str, np.ndarray]:
   """Reads the storages that the tensors need, each once."""
+  foreign = byteorder != sys.byteorder
   data: dict[str, bytes] = {}
   arrays = {}
   for name, tensor in tensors.items():
     storage = tensor.storage
     if storage.key not in data:
-      data[storage.key] = read_storage(storage)
-      if len(data[storage.key]) != storage.nbytes:
+      stored = read_storage(storage)
+      if len(stored) != storage.nbytes:
         raise UserError(f'{DAMAGED} (the storage of {name[:100]!r} has another size than it should)')
+      if foreign and storage.nbytes:
+        stored = np.frombuffer(stored, f'u{storage.dtype.itemsize}').byteswap().tobytes()
+      data[storage.key] = stored
+    if foreign and tensor.dtype != storage.dtype:
+      raise UserError(f'has {name[:100]!r} in the byte order of another machine; save it there as int64')
     try:
-      arrays[name] = _to_array(tensor, data[storage.key], file_size, byteorder)
+      arrays[name] = _to_array(tensor, data[storage.key], file_size)
     except (OverflowError, ValueError) as error:
       raise UserError(f'{DAMAGED} ({name[:100]!r} lies outside of its storage)') from error
   return arrays
 
 
-def _to_array(tensor: Tensor, data: bytes, file_size: int, byteorder: str) -> np.ndarray:
+def _to_array(tensor: Tensor, data: bytes, file_size: int) -> np.ndarray:
   """The tensor as a read-only view of its storage's bytes; ValueError if it does not lie within them."""
   shape, dtype = tensor.shape, tensor.dtype
   if 0 in shape:
@@ -271,10 +277,6 @@ def _to_array(tensor: Tensor, data: bytes, file_size: int, byteorder: str) -> np
   # Strides of 0 make a large tensor from few bytes; a later copy would have it in full.
   if last >= len(data) // dtype.itemsize or math.prod(shape) * dtype.itemsize > file_size:
     raise ValueError
-  buffer: Any = data
-  if byteorder != sys.byteorder:
-    words = np.frombuffer(data, f'u{dtype.itemsize}', len(data) // dtype.itemsize)
-    buffer = words.byteswap()
   # PyTorch gives axes of size 1 any stride.
   strides = [stride * dtype.itemsize if n > 1 else 0 for n, stride in zip(shape, tensor.strides, strict=True)]
-  return np.ndarray(shape, dtype, buffer, tensor.offset * dtype.itemsize, strides)
+  return np.ndarray(shape, dtype, data, tensor.offset * dtype.itemsize, strides)

@@ -100,6 +100,12 @@ def test_big_endian_machines_files(tmp_path):
   assert_equal(files.load(path), files.load(FILES / 'training.pth'))
 
 
+def test_big_endian_untyped_storages_are_refused(tmp_path):
+  # PyTorch does not know where their elements begin either.
+  with pytest.raises(UserError, match="has 'uint16' in the byte order of another machine"):
+    files.load(rezip(tmp_path / 'a.pt', byteorder=b'big'))
+
+
 def test_byte_order_may_be_absent(tmp_path):
   assert_equal(files.load(rezip(tmp_path / 'a.pt', byteorder=None)), EXPECTED)
 

@@ -45,6 +45,12 @@ def test_what_python_2_wrote():
   assert load(data) == {'a': 'wé'}
 
 
+def test_a_list_of_pairs_is_taken_once():
+  call = b'ccollections\nOrderedDict\nh\x01\x85R'
+  data = b'\x80\x02](K\x01K\x02\x86K\x03K\x04\x86eq\x01' + call + call + b'\x86.'
+  assert load(data) == ({1: 2, 3: 4}, {})
+
+
 def test_attributes_of_a_mapping_are_dropped():
   data = b'\x80\x02ccollections\nOrderedDict\n)RU\x01aK\x01s}(U\x09_metadata)U\x05itemsNub.'
   assert pickle.loads(data).items is None
@@ -108,6 +114,7 @@ def text(value):
     'persistent id': (b'\x80\x02X\x01\0\0\0aQ.', 'opcode'),
     'call of text': (b'\x80\x02X\x01\0\0\0a)R.', 'damaged'),
     'arguments in a list': (b'\x80\x02ccollections\nOrderedDict\n]R.', 'damaged'),
+    'pairs in a tuple': (b'\x80\x02ccollections\nOrderedDict\n)\x85R.', 'damaged'),
     'append to a dict': (b'\x80\x02}K\x01a.', 'damaged'),
     'key without value': (b'\x80\x02}(K\x01u.', 'damaged'),
     'tuple as a key': (b'\x80\x02})K\x01s.', 'damaged'),
