@@ -144,6 +144,25 @@ def default_config() -> ml_collections.ConfigDict:
         medmamba_b=_d(),
       ),
     ),
+    evaluate=_d(
+      classifier='auto',  # judges synthetic images: a model of classify in regime real; auto = the best of them
+      encoder='classifier',  # distances are measured in: classifier | inception:FILE | dinov2:FILE
+      max_images=10_000,  # of each set, for FID and its kin
+    ),
+    sweep=_d(  # --stage=sweep
+      scales=(0.0, 0.25, 0.5, 1.0, 2.0, 4.0),  # under sample.method and sample.steps
+      samplers=(  # method:steps, at sample.guidance_scale
+        'ancestral:250',
+        'ancestral:50',
+        'ancestral:25',
+        'ddim:50',
+        'ddim:25',
+        'dpmpp_2m:25',
+        'dpmpp_2m:15',
+        'dpmpp_2m:10',
+      ),
+      per_class=50,
+    ),
     report=_d(show_real_images=True),
   )
   return config.lock()
@@ -298,6 +317,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     'diffusion.guide.num_res_blocks',
     'sample.rounds',
     'sample.per_class',
+    'sweep.per_class',
+    'evaluate.max_images',
     'sample.steps',
     'sample.batch_size',
     'sample.shard_size',

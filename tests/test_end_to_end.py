@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fetal_jax import main
 from fetal_jax.files import read_json
 from fetal_jax.train.regimes import REGIMES
 from fetal_jax.train.writers import read_metrics
@@ -198,3 +199,37 @@ def test_real_planes_go_through_the_whole_flow(command, tmp_path, real_data):
   assert images.shape == (60, 16, 16, 1)
   assert images.std() > 20
   assert (tmp_path / 'report' / 'index.html').is_file()
+
+
+def test_a_finished_run_is_swept_and_a_sweep_goes_on(workdir, command, tmp_path):
+  """Figures for every setting, the same noise in all, more settings later, and flags that are flags."""
+  folder = tmp_path / 'run'
+  shutil.copytree(workdir, folder)
+  asked = [CONFIG, f'--workdir={folder}', '--stage=sweep', '--config.sweep.per_class=4']
+  ok(command(*asked, '--config.sweep.scales=0,2', '--config.sweep.samplers=ddim:4'))
+  results = read_json(folder / 'sweep' / 'results.json')
+  assert list(results['settings']) == ['ancestral_4_scale_0', 'ancestral_4_scale_2', 'ddim_4_scale_0.5']
+  for figures in results['settings'].values():
+    assert figures['n_fake'] == 24
+    assert (
+      figures['fid'] > results['floor']['fid'] > 0
+    )  # an untrained model's planes are further than real ones
+    assert 0 <= figures['guide_accuracy'] <= 1
+    assert 0 <= figures['classifier_accuracy'] <= 1
+  one, other = (
+    np.load(folder / 'sweep' / f'ancestral_4_scale_{s}.npy').astype(float)[..., 0] for s in (0, 2)
+  )
+  distances = np.abs(one[:, None] - other[None]).mean((2, 3))
+  assert (distances.argmin(1) == np.arange(len(one))).all()  # an image is nearest to that of the same noise
+  with Image.open(folder / 'sweep' / 'scales.png') as picture:
+    assert picture.height > 2 * 16
+  recommended = read_json(folder / 'sweep' / 'recommended.json')
+  _, config = main.parse([CONFIG, f'--workdir={folder}', *recommended['flags']])
+  assert config.sample.steps == recommended['steps'] == 4
+
+  ok(command(*asked, '--config.sweep.scales=0', '--config.sweep.samplers=dpmpp_2m:3'))
+  after = read_json(folder / 'sweep' / 'results.json')['settings']
+  assert after == {**results['settings'], 'dpmpp_2m_3_scale_0.5': after['dpmpp_2m_3_scale_0.5']}
+  refused = command(CONFIG, f'--workdir={folder}', '--stage=sweep', '--config.sweep.per_class=5')
+  assert refused.returncode == 2
+  assert 'of another images; delete' in refused.stderr

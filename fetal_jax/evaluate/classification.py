@@ -8,9 +8,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fetal_jax.errors import UserError
+from fetal_jax.evaluate import calibration
 from fetal_jax.files import PathLike
 
-_FIXED_COLUMNS = ('image', 'patient', 'machine', 'label', 'predicted')
+_COLUMNS = ('image', 'patient', 'machine', 'operator', 'brain_plane', 'label', 'predicted')
+# Files of earlier versions have no operators and brain planes: unknown.
+_FORMER_COLUMNS = ('image', 'patient', 'machine', 'label', 'predicted')
+_AGAIN = 'delete its folder and run the classify stage again'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Predictions:
   Attributes:
     images: [N] str, image names.
     patients: [N] str, the unit that a bootstrap resamples.
-    machines: [N] str, '' where unknown.
+    machines, operators, brain_planes: [N] str, '' where unknown.
     labels: [N] int32, true classes.
     probabilities: [N, K] float64, softmax outputs.
     class_names: the K classes, in the order of the probabilities' columns.
@@ -29,44 +33,60 @@ class Predictions:
   images: np.ndarray
   patients: np.ndarray
   machines: np.ndarray
+  operators: np.ndarray
+  brain_planes: np.ndarray
   labels: np.ndarray
   probabilities: np.ndarray
   class_names: tuple[str, ...]
+
+  def __len__(self) -> int:
+    return len(self.images)
+
+  def take(self, indices: np.ndarray) -> 'Predictions':
+    """The rows at `indices` (integers or a mask [N]), in that order."""
+    columns = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    taken = {name: column[indices] for name, column in columns.items() if isinstance(column, np.ndarray)}
+    return dataclasses.replace(self, **taken)
 
 
 def read_predictions(path: PathLike) -> Predictions:
   """Reads `classify/<model>/<regime>/seed_<k>/predictions.csv`.
 
   Raises:
-    UserError: a column is missing, a row is cut off or not a number, a label is no class, or no row at all.
+    UserError: a column is missing, a row is cut off or holds no probabilities, a label is no class, or no row
+      at all.
   """
   with open(path, newline='', encoding='utf-8') as f:
     header, *rows = list(csv.reader(f)) or [[]]
+  columns = _COLUMNS if tuple(header[: len(_COLUMNS)]) == _COLUMNS else _FORMER_COLUMNS
   class_names = tuple(name[2:] for name in header if name.startswith('p_'))
-  if tuple(header) != (*_FIXED_COLUMNS, *(f'p_{name}' for name in class_names)) or not class_names:
-    raise UserError(
-      f'{path}: the header must be {",".join(_FIXED_COLUMNS)},p_<class>,…; delete the file and run the '
-      'classify stage again'
-    )
+  if tuple(header) != (*columns, *(f'p_{name}' for name in class_names)) or not class_names:
+    raise UserError(f'{path}: the header must be {",".join(_COLUMNS)},p_<class>,…; {_AGAIN}')
   if not rows:
-    raise UserError(f'{path}: no predictions; delete the file and run the classify stage again')
+    raise UserError(f'{path}: no predictions; {_AGAIN}')
   index = {name: k for k, name in enumerate(class_names)}
   probabilities = np.empty((len(rows), len(class_names)))
   for i, row in enumerate(rows):
     try:
-      values = [float(p) for p in row[len(_FIXED_COLUMNS) :]]
-      if len(values) != len(class_names) or row[3] not in index:
+      values = [float(p) for p in row[len(columns) :]]
+      if len(values) != len(class_names) or row[columns.index('label')] not in index:
+        raise ValueError
+      if not all(0 <= p <= 1 for p in values):
         raise ValueError
       probabilities[i] = values
     except ValueError:
-      raise UserError(
-        f'{path}: row {i + 2} is damaged; delete the file and run the classify stage again'
-      ) from None
+      raise UserError(f'{path}: row {i + 2} is damaged; {_AGAIN}') from None
+
+  def column(name: str) -> list[str]:
+    return [row[columns.index(name)] if name in columns else '' for row in rows]
+
   return Predictions(
-    images=np.array([row[0] for row in rows]),
-    patients=np.array([row[1] for row in rows]),
-    machines=np.array([row[2] for row in rows]),
-    labels=np.array([index[row[3]] for row in rows], np.int32),
+    images=np.array(column('image')),
+    patients=np.array(column('patient')),
+    machines=np.array(column('machine')),
+    operators=np.array(column('operator')),
+    brain_planes=np.array(column('brain_plane')),
+    labels=np.array([index[label] for label in column('label')], np.int32),
     probabilities=probabilities,
     class_names=class_names,
   )
@@ -82,16 +102,17 @@ def evaluate(
 
   Args:
     labels: true classes.
-    probabilities: of each class; any score that grows with confidence will do.
+    probabilities: of each class.
     class_names: K names.
 
   Returns:
     A dict that JSON can hold: `n`, `accuracy`, `balanced_accuracy`, `macro_f1`, `auroc` (one against the
-    rest, macro), `per_class` (a dict each: `name`, `support`, `precision`, `recall`, `f1`, `auroc`) and
-    `confusion` (K lists of K counts: rows true, columns predicted).
+    rest, macro), `per_class` (a dict each: `name`, `support`, `precision`, `recall`, `f1`, `auroc`),
+    `confusion` (K lists of K counts: rows true, columns predicted), `brier`, `ece` and the `reliability` diagram
+    that it sums up (see `calibration`).
 
   Raises:
-    ValueError: no images, shapes that do not fit, labels outside 0..K-1, or probabilities not finite.
+    ValueError: no images, shapes that do not fit, labels outside 0..K-1, or probabilities outside [0, 1].
   """
   from sklearn import metrics
 
@@ -100,8 +121,8 @@ def evaluate(
     raise ValueError(f'{labels.shape} labels, {probabilities.shape} probabilities, {num_classes} classes')
   if labels.min() < 0 or labels.max() >= num_classes:
     raise ValueError(f'labels span {labels.min()}..{labels.max()}, but there are {num_classes} classes')
-  if not np.isfinite(probabilities).all():
-    raise ValueError('probabilities are not finite')
+  if not ((probabilities >= 0) & (probabilities <= 1)).all():
+    raise ValueError('probabilities are not all within [0, 1]')
 
   predicted = probabilities.argmax(axis=1)
   classes = np.arange(num_classes)
@@ -115,6 +136,7 @@ def evaluate(
   present = support > 0
   # A class that is there but was never predicted has F1 = 0, however undefined its precision.
   f1 = np.where(present, np.nan_to_num(f1), np.nan)
+  reliability = calibration.reliability(labels, probabilities)
   return {
     'n': len(labels),
     'accuracy': float(metrics.accuracy_score(labels, predicted)),
@@ -133,6 +155,9 @@ def evaluate(
       for k in classes
     ],
     'confusion': metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
+    'brier': calibration.brier_score(labels, probabilities),
+    'ece': calibration.expected_calibration_error(reliability),
+    'reliability': [dataclasses.asdict(b) for b in reliability],
   }
 
 

@@ -80,7 +80,7 @@ class Encoder:
 
   @functools.cached_property
   def _mesh(self) -> jax.sharding.Mesh:
-    return parallel.make_mesh()
+    return parallel.make_local_mesh()
 
   @functools.cached_property
   def _placed(self) -> Any:
@@ -137,7 +137,7 @@ def classifier_encoder(workdir: PathLike, model: str, *, seed: int = 0, batch_si
     net = networks.make_classifier(config, model, len(data.records.class_names)).clone(dtype=jnp.float32)
     image_shape = data.images.shape[1:]
     shapes = dict(jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *image_shape))))
-    replicated = parallel.replicated(parallel.make_mesh())
+    replicated = parallel.replicated(parallel.make_local_mesh())
     variables, _ = checkpointer.restore(
       step, parallel.placed(shapes, jax.tree.map(lambda _: replicated, shapes))
     )

@@ -346,13 +346,16 @@ def _write_predictions(
   records, names = data.records, data.records.class_names
   with replacing(path) as temporary, open(temporary, 'w', newline='', encoding='utf-8') as f:
     writer = csv.writer(f)
-    writer.writerow(['image', 'patient', 'machine', 'label', 'predicted', *(f'p_{name}' for name in names)])
+    about = ('image', 'patient', 'machine', 'operator', 'brain_plane')
+    writer.writerow([*about, 'label', 'predicted', *(f'p_{name}' for name in names)])
     for index, row in zip(source.indices, probabilities, strict=True):
       writer.writerow(
         [
           records.names[index],
           records.patients[index],
           records.machines[index],
+          records.operators[index],
+          records.brain_planes[index],
           names[records.labels[index]],
           names[row.argmax()],
           *(f'{p:.6f}' for p in row),

@@ -37,6 +37,51 @@ def test_nearest_of_the_others_and_balls(tile, n, m):
   np.testing.assert_array_equal(counts, (every <= radii).sum(axis=1))
 
 
+@pytest.mark.parametrize('tile', [8, 2048])
+def test_which_they_are(tile):
+  x, y = points(50), points(21, seed=1)
+  every = squared_distances(x, y)
+  found = neighbours.nearest(x, y, 4, tile=tile)
+  np.testing.assert_array_equal(found.indices, np.argsort(every, axis=1)[:, :4])
+  np.testing.assert_allclose(found.squared, np.sort(every, axis=1)[:, :4], rtol=1e-4, atol=1e-6)
+
+
+def test_of_equals_the_first_is_told_whatever_the_tile():
+  y = np.repeat(points(3), 5, axis=0)
+  for tile in (4, 8, 2048):
+    np.testing.assert_array_equal(
+      neighbours.nearest(points(3), y, 2, tile=tile).indices, [[0, 1], [5, 6], [10, 11]]
+    )
+
+
+def scaled(members, version):
+  return members * (1 + version)
+
+
+@pytest.mark.parametrize('tile', [4, 2048])
+def test_versions_and_oneself(tile):
+  x, y = points(9), points(13, seed=1)
+  own = np.arange(9)[::-1] + 4  # the points are no members, but may be told to be
+  every = np.stack([squared_distances(x, v * y) for v in (1, 2, 3)], axis=-1)
+  every[np.arange(9), own] = np.inf
+  found = neighbours.nearest(x, y, 3, own=own, version=scaled, versions=3, tile=tile)
+  np.testing.assert_array_equal(found.indices, np.argsort(every.min(-1), axis=1)[:, :3])
+  match = neighbours.compare(x, y, found.indices, version=scaled, versions=3)
+  np.testing.assert_array_equal(match.indices, found.indices[:, 0])
+  np.testing.assert_array_equal(match.versions, every.argmin(-1)[np.arange(9), match.indices])
+  np.testing.assert_allclose(match.squared, every.min((1, 2)), rtol=1e-5)
+
+
+def test_compare_knows_equals_and_chunks(monkeypatch):
+  x = points(11) + 1e3  # where sums of squares have no digits left
+  candidates = np.stack([np.arange(11), np.arange(11)[::-1]], axis=1)
+  whole = neighbours.compare(x, x, candidates)
+  monkeypatch.setattr(neighbours, '_CHUNK', 4)
+  for match in (whole, neighbours.compare(x, x, candidates)):
+    np.testing.assert_array_equal(match.squared, 0)
+    np.testing.assert_array_equal(match.indices, np.arange(11))
+
+
 def test_a_copy_is_a_neighbour_and_oneself_is_not():
   x = np.concatenate([points(9), points(2)])  # the first two twice, in different tiles
   found = neighbours.neighbour_distances(x, 1, tile=4)
@@ -56,3 +101,5 @@ def test_what_is_not_there_is_refused():
     neighbours.neighbour_distances(points(5), 0)
   with pytest.raises(ValueError, match='no vectors'):
     neighbours.nearest_distances(points(5), points(0))
+  with pytest.raises(ValueError, match='of 4 vectors there is no neighbour number 4'):
+    neighbours.nearest(points(4), points(4), 4, own=np.arange(4))

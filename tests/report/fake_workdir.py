@@ -175,11 +175,13 @@ def write_run(workdir, model, regime, seed, records, test, rounds, per_class, *,
   folder.mkdir(parents=True, exist_ok=True)
   with open(folder / 'predictions.csv', 'w', newline='', encoding='utf-8') as f:
     writer = csv.writer(f)
-    writer.writerow(
-      ['image', 'patient', 'machine', 'label', 'predicted', *(f'p_{name}' for name in class_names)]
-    )
+    about = ('image', 'patient', 'machine', 'operator', 'brain_plane')
+    writer.writerow([*about, 'label', 'predicted', *(f'p_{name}' for name in class_names)])
     for i, k in enumerate(test):
-      row = [records.names[k], records.patients[k], '', class_names[labels[i]], class_names[predicted[i]]]
+      machine, operator = ('Aloka', 'Voluson E6', '')[k % 3], ('Op. 1', 'Op. 2')[k % 2]
+      brain_plane = 'Trans-thalamic' if class_names[labels[i]] == 'brain' else 'Not A Brain'
+      row = [records.names[k], records.patients[k], machine, operator, brain_plane]
+      row += [class_names[labels[i]], class_names[predicted[i]]]
       writer.writerow([*row, *(f'{p:.6f}' for p in probabilities[i])])
   accuracy = float((predicted == labels).mean())
   synthetic = (
