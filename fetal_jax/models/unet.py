@@ -112,7 +112,7 @@ class UNet(nn.Module):
           if self.resblock_updown:
             h = res_block(channels, 'up', name=f'out_{k}_up')(h, emb, train)
           else:
-            h = layers.conv(layers.upsample(h), channels, f'out_{k}_up', dtype=self.dtype)
+            h = layers.upsampled_conv(h, channels, f'out_{k}_up', dtype=self.dtype, train=train)
         k += 1
 
     h = layers.group_norm(h.astype(jnp.float32), 'norm_out', groups=self.norm_groups, dtype=jnp.float32)

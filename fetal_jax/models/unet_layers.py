@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Num
 
-from fetal_jax.models.convolution import conv_general_dilated
+from fetal_jax.models.convolution import conv_general_dilated, upsampled_conv_general_dilated
 from fetal_jax.models.layers import torch_bias, torch_kernel
 
 Dtype = Any
@@ -27,7 +27,16 @@ def _inits(fan_in: int, zero: bool) -> dict[str, Any]:
   return {'kernel_init': torch_kernel, 'bias_init': torch_bias(fan_in)}
 
 
-def conv(x: Array, features: int, name: str, *, dtype: Dtype, strides: int = 1, zero: bool = False) -> Array:
+def conv(
+  x: Array,
+  features: int,
+  name: str,
+  *,
+  dtype: Dtype,
+  strides: int = 1,
+  zero: bool = False,
+  function: Callable[..., Array] = conv_general_dilated,
+) -> Array:
   """3x3 convolution, zero-padded by one pixel on every side (also when strided)."""
   inits = _inits(9 * x.shape[-1], zero)
   return nn.Conv(
@@ -36,10 +45,17 @@ def conv(x: Array, features: int, name: str, *, dtype: Dtype, strides: int = 1, 
     strides,
     padding=1,
     dtype=dtype,
-    conv_general_dilated=conv_general_dilated,
+    conv_general_dilated=function,
     name=name,
     **inits,
   )(x)
+
+
+def upsampled_conv(x: Array, features: int, name: str, *, dtype: Dtype, train: bool) -> Array:
+  """`conv` of `upsample(x)`. For sampling, the doubled image need not be made."""
+  if train:
+    return conv(upsample(x), features, name, dtype=dtype)
+  return conv(x, features, name, dtype=dtype, function=upsampled_conv_general_dilated)
 
 
 def dense(x: Array, features: int, name: str, *, dtype: Dtype, zero: bool = False) -> Array:
@@ -111,8 +127,11 @@ class ResBlock(nn.Module):
   ) -> Float[Array, 'b h2 w2 c2']:
     resample = {'up': upsample, 'down': downsample, None: lambda h: h}[self.resample]
 
-    h = resample(nn.silu(group_norm(x, 'norm_in', groups=self.norm_groups, dtype=self.dtype)))
-    h = conv(h, self.features, 'conv_in', dtype=self.dtype)
+    h = nn.silu(group_norm(x, 'norm_in', groups=self.norm_groups, dtype=self.dtype))
+    if self.resample == 'up':
+      h = upsampled_conv(h, self.features, 'conv_in', dtype=self.dtype, train=train)
+    else:
+      h = conv(resample(h), self.features, 'conv_in', dtype=self.dtype)
 
     channels = 2 * self.features if self.use_scale_shift_norm else self.features
     emb = dense(nn.silu(emb), channels, 'embed', dtype=jnp.float32)[:, None, None].astype(self.dtype)
