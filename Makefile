@@ -4,13 +4,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs/demo
 
-.PHONY: demo test lint format clean
+.PHONY: demo test bench lint format clean
 
 demo: .venv/installed
 	$(BIN)/python -m fetal_jax.main --config=configs/demo.py --workdir=$(WORKDIR)
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+# BENCH='--only=peaks,sampling' runs parts. Peers need `.venv/bin/python -m pip install '.[bench]'` or BENCH=--peer_python=...
+bench: .venv/installed
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check
