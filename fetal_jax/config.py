@@ -107,7 +107,7 @@ def default_config() -> ml_collections.ConfigDict:
       guidance_at='x_t',  # x_t (guided-diffusion) | mean
       eta=0.0,  # ddim only
       clip='static',  # static | dynamic | none
-      batch_size=256,  # images a dispatch, over all devices
+      batch_size=256,  # images a dispatch, over the devices of a process; 0 = as many as their memory takes
       shard_size=1000,  # images a file
     ),
     classify=_d(
@@ -320,7 +320,6 @@ def validate(config: ml_collections.ConfigDict) -> None:
     'sweep.per_class',
     'evaluate.max_images',
     'sample.steps',
-    'sample.batch_size',
     'sample.shard_size',
     'classify.num_seeds',
     'classify.epochs',
@@ -381,6 +380,8 @@ def _check_sample(config: ml_collections.ConfigDict) -> None:
     raise UserError(
       f'config.sample.steps={sample.steps}: at most config.diffusion.timesteps={config.diffusion.timesteps}'
     )
+  if sample.batch_size < 0:
+    raise UserError(f'config.sample.batch_size={sample.batch_size}: must be at least 1, or 0 to find it')
   if sample.guidance_scale < 0:
     raise UserError(f'config.sample.guidance_scale={sample.guidance_scale}: must be 0 or more')
   interval = tuple(sample.guidance_interval)

@@ -24,20 +24,23 @@ from fetal_jax.errors import UserError
 from fetal_jax.files import read_json, write_json
 from fetal_jax.progress import duration
 
-STAGES = {
+FLOW = {
   'prepare': 'fetal_jax.data.prepare',
   'diffusion': 'fetal_jax.train.diffusion',
   'sample': 'fetal_jax.synthesis.generate',
   'classify': 'fetal_jax.train.classify',
+  'evaluate': 'fetal_jax.evaluate.audit',
   'report': 'fetal_jax.report.page',
 }
+STAGES = {**FLOW, 'sweep': 'fetal_jax.evaluate.sweep'}  # the others run when they are asked for
 
-# These read and write files only: the other hosts wait for the first.
-_ON_ONE_HOST = ('prepare', 'report')
+# The other hosts wait for the first.
+_ON_ONE_HOST = ('prepare', 'evaluate', 'report', 'sweep')
 
 _HELP = """\
-The flow: prepare -> diffusion -> sample -> classify -> report. A stage that is done says so and returns, one
-that was interrupted goes on, so the same command is also the way to resume.
+The flow: prepare -> diffusion -> sample -> classify -> evaluate -> report. A stage that is done says so and
+returns, one that was interrupted goes on, so the same command is also the way to resume. Beside it,
+--stage=sweep compares guidance scales, methods and steps of a trained model.
 
 Any value of the config can be set: --config.diffusion.learning_rate=1e-4 --config.classify.models=resnet50,swin_t
 """
@@ -90,7 +93,6 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: list[s
   """Runs stages in order in this process, with logs and accounts in the workdir."""
   from fetal_jax import parallel
 
-  parallel.initialize_hosts()
   parallel.enable_compilation_cache(config.compilation_cache)
   workdir.mkdir(parents=True, exist_ok=True)
   parallel.on_one_host(_write_config, config, workdir)
@@ -103,7 +105,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: list[s
       if stage in _ON_ONE_HOST
       else run_stage(config, workdir)
     )
-    if worked:
+    if worked and parallel.is_first():
       _account(workdir, stage, time.monotonic() - start, parallel.device_summary())
   report = workdir / 'report' / 'index.html'
   done = f'{", ".join(stages)} done in {duration(time.monotonic() - clock)}'
@@ -144,8 +146,11 @@ def _write_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> N
   )
 
 
-def _start_logging(workdir: pathlib.Path) -> None:
-  """This project's lines and everybody's warnings go to stderr and to logs/run.log."""
+def _start_logging(workdir: pathlib.Path, process: int) -> None:
+  """This project's lines and everybody's warnings go to stderr and to logs/run.log.
+
+  Of several processes the first one speaks; the others only warn, and say which one they are.
+  """
   (workdir / 'logs').mkdir(parents=True, exist_ok=True)
   package = str(pathlib.Path(__file__).resolve().parent)
 
@@ -154,11 +159,14 @@ def _start_logging(workdir: pathlib.Path) -> None:
     quiet = python_logging.ERROR if 'tensorflow_datasets' in record.pathname else python_logging.WARNING
     return record.levelno >= quiet or record.pathname.startswith(package)
 
-  file = python_logging.FileHandler(workdir / 'logs' / 'run.log', encoding='utf-8')
-  handlers: list[python_logging.Handler] = [python_logging.StreamHandler(sys.stderr), file]
+  handlers: list[python_logging.Handler] = [python_logging.StreamHandler(sys.stderr)]
+  if process == 0:
+    handlers.append(python_logging.FileHandler(workdir / 'logs' / 'run.log', encoding='utf-8'))
+  who = f'[process {process}] ' if process else ''
   for handler in handlers:
     handler.addFilter(worth_reading)
-    handler.setFormatter(python_logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+    handler.setLevel(python_logging.WARNING if process else python_logging.INFO)
+    handler.setFormatter(python_logging.Formatter(f'%(asctime)s {who}%(message)s', '%H:%M:%S'))
   python_logging.basicConfig(level=python_logging.INFO, handlers=handlers, force=True)
   logging.set_verbosity(logging.INFO)
 
@@ -171,8 +179,10 @@ def main(argv: list[str]) -> int:
       print(json.dumps(config_lib.to_dict(config), indent=2))
       return 0
     workdir = pathlib.Path(flags.workdir)
-    _start_logging(workdir)
-    run(config, workdir, list(STAGES) if flags.stage == 'all' else [flags.stage])
+    from fetal_jax import parallel
+
+    _start_logging(workdir, parallel.initialize_hosts())
+    run(config, workdir, list(FLOW) if flags.stage == 'all' else [flags.stage])
   except UserError as error:
     print(f'fetal_jax: {error}', file=sys.stderr)
     return 2

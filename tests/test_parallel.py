@@ -1,4 +1,7 @@
-"""Meshes and shardings on one device; tests/train/test_diffusion_step.py has them at work on eight."""
+"""Meshes, shardings and start-up in one process.
+
+tests/train/test_diffusion_step.py has meshes at work on eight devices, tests/test_multiprocess.py on two processes.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -46,3 +49,75 @@ def test_the_compilation_cache_can_be_off_and_the_users_own_wins(monkeypatch, tm
   assert jax.config.jax_compilation_cache_dir == before  # the test's environment names one
   parallel.enable_compilation_cache('off')
   assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_a_local_mesh_takes_what_fsdp_it_can():
+  assert dict(parallel.make_local_mesh(4).shape) == {'data': 1, 'fsdp': 1}
+  devices = np.asarray([f'device {number}' for number in range(6)])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(parallel.jax, 'local_devices', lambda: devices)
+    patch.setattr(parallel, 'Mesh', lambda devices, names: devices.shape)
+    assert [parallel.make_local_mesh(fsdp) for fsdp in (1, 2, 4, 6)] == [(6, 1), (3, 2), (3, 2), (1, 6)]
+
+
+def test_one_process_waits_for_nobody():
+  calls = []
+  assert parallel.on_one_host(lambda x: calls.append(x) or 'result', 1) == 'result'
+  assert parallel.first_host_first(lambda: calls.append(2) or 'opened') == 'opened'
+  assert calls == [1, 2]
+  with pytest.raises(UserError, match='mine'), parallel.together():
+    raise UserError('mine')
+
+
+CLUSTERS = (
+  'JAX_COORDINATOR_ADDRESS',
+  'JAX_NUM_PROCESSES',
+  'JAX_PROCESS_ID',
+  'SLURM_STEP_NUM_TASKS',
+  'OMPI_COMM_WORLD_SIZE',
+  'TPU_WORKER_HOSTNAMES',
+)
+
+
+@pytest.mark.parametrize(
+  ('environment', 'expected'),
+  [
+    ({}, None),
+    ({'SLURM_STEP_NUM_TASKS': '1'}, None),
+    ({'SLURM_STEP_NUM_TASKS': '8'}, ()),
+    ({'OMPI_COMM_WORLD_SIZE': '2'}, ()),
+    ({'TPU_WORKER_HOSTNAMES': 'localhost'}, None),
+    ({'TPU_WORKER_HOSTNAMES': 't1v-0,t1v-1'}, ()),
+    (
+      {'JAX_COORDINATOR_ADDRESS': 'host:1', 'JAX_NUM_PROCESSES': '3', 'JAX_PROCESS_ID': '0'},
+      ('host:1', 3, 0),
+    ),
+  ],
+)
+def test_several_hosts_are_joined_where_there_are_any(monkeypatch, environment, expected):
+  for name in CLUSTERS:
+    monkeypatch.delenv(name, raising=False)
+  for name, value in environment.items():
+    monkeypatch.setenv(name, value)
+  calls = []
+  monkeypatch.setattr(jax.distributed, 'initialize', lambda *args: calls.append(args))
+  assert parallel.initialize_hosts() == 0
+  assert calls == ([] if expected is None else [expected])
+
+
+@pytest.mark.parametrize(
+  'others',
+  [
+    {},
+    {'JAX_NUM_PROCESSES': '2'},
+    {'JAX_NUM_PROCESSES': '2', 'JAX_PROCESS_ID': '2'},
+    {'JAX_PROCESS_ID': 'x'},
+  ],
+)
+def test_half_an_address_is_refused(monkeypatch, others):
+  for name in CLUSTERS:
+    monkeypatch.delenv(name, raising=False)
+  for name, value in {'JAX_COORDINATOR_ADDRESS': 'host:1', **others}.items():
+    monkeypatch.setenv(name, value)
+  with pytest.raises(UserError, match='set all three'):
+    parallel.initialize_hosts()

@@ -1,16 +1,19 @@
 """Sampling from a program: `sampler = load_sampler(workdir); images = sampler(labels)`."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import UInt8
 
 from fetal_jax import parallel
 from fetal_jax.errors import UserError
 from fetal_jax.files import PathLike
+from fetal_jax.synthesis import batch_size as batch_size_lib
 from fetal_jax.synthesis.sampling import image_keys, make_sample
 from fetal_jax.synthesis.trained import Trained, load_trained
 from fetal_jax.train import networks
@@ -43,7 +46,7 @@ class Sampler:
 
     Args:
       labels: integers [N] in the order of `class_names`.
-      batch_size: images a dispatch; the last batch is padded.
+      batch_size: images a dispatch; the last batch is padded. 0 finds one that fills the device.
       **settings: as of `batches`.
 
     Returns:
@@ -53,7 +56,7 @@ class Sampler:
       UserError: a label out of range, or settings that the model cannot do.
     """
     labels = np.asarray(labels)
-    batch_size = min(batch_size, max(len(labels), 1))
+    batch_size = batch_size and min(batch_size, max(len(labels), 1))
     parts = [
       np.asarray(images)[:count] for count, images in self.batches(labels, batch_size=batch_size, **settings)
     ]
@@ -80,7 +83,7 @@ class Sampler:
     Args:
       labels: integers [N].
       indices: integers [N], which images of the round; 0 … N-1 by default.
-      batch_size: images a dispatch, rounded up to whole devices.
+      batch_size: images a dispatch, rounded up to whole devices; 0 finds one that fills the device.
       seed: of the round's keys.
       round: number of the round.
       method: `ancestral`, `ddim` or `dpmpp_2m`.
@@ -101,24 +104,55 @@ class Sampler:
       raise UserError(
         f'labels must lie in 0 … {len(trained.class_names) - 1}: {", ".join(trained.class_names)}'
       )
-    if guidance_scale is None:
-      guidance_scale = trained.config.sample.guidance_scale if trained.guide is not None else 0.0
-    if guidance_scale and trained.guide is None:
-      raise UserError('this model was trained without a guide: use guidance_scale=0')
+    settings: dict[str, Any] = {
+      'method': method,
+      'steps': steps,
+      'guidance_scale': guidance_scale,
+      'interval': interval,
+      'guidance_at': guidance_at,
+      'eta': eta,
+      'clip': clip,
+    }
+    if not batch_size:
+      batch_size = self.find_batch_size(max(len(labels), 1), **settings)
     batch_size = -(-batch_size // trained.mesh.size) * trained.mesh.size
-    settings = (batch_size, method, steps, guidance_scale, interval, guidance_at, eta, clip)
-    if settings not in self._compiled:
-      self._compiled[settings] = self._compile(*settings)
-    sample = self._compiled[settings]
+    sample = self.compiled(batch_size, **settings)
+    params = self._params(guidance_scale)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _STAGE_KEY), round)
     for start in range(0, len(labels), batch_size):
       count = min(batch_size, len(labels) - start)
       rows = np.minimum(np.arange(start, start + batch_size), len(labels) - 1)  # padding repeats the last
       inputs = parallel.put_batch(trained.mesh, (indices[rows].astype(np.int32), labels[rows]))
-      yield count, sample(trained.params, key, *inputs)
+      yield count, sample(params, key, *inputs)
 
-  def _compile(self, batch_size, method, steps, guidance_scale, interval, guidance_at, eta, clip) -> Any:
-    trained = self.trained
+  def find_batch_size(self, images: int, **settings: Any) -> int:
+    """Images a dispatch that fill the devices' memory without overflowing it, for a run of `images` images.
+
+    Args:
+      images: to draw in all.
+      **settings: as of `batches`, without seed and round.
+    """
+    devices = list(self.trained.mesh.devices.flat)
+    return batch_size_lib.find(functools.partial(self.compiled, **settings), devices, images)
+
+  def compiled(
+    self,
+    batch_size: int,
+    *,
+    method: str = 'ancestral',
+    steps: int = 250,
+    guidance_scale: float | None = None,
+    interval: tuple[int, int] | None = None,
+    guidance_at: str = 'x_t',
+    eta: float = 0.0,
+    clip: str | None = 'static',
+  ) -> Any:
+    """The compiled program (params, key, indices [B], labels [B]) -> images, made once for the same settings."""
+    guidance_scale = self._scale(guidance_scale)
+    settings = (batch_size, method, steps, guidance_scale, interval, guidance_at, eta, clip)
+    if settings in self._compiled:
+      return self._compiled[settings]
+    trained, params = self.trained, self._params(guidance_scale)
     sample = make_sample(
       trained.unet,
       trained.guide,
@@ -131,31 +165,44 @@ class Sampler:
       eta=eta,
       clip=clip,
     )
-    params = {
-      'unet': trained.params['unet'],
-      **({'guide': trained.params['guide']} if guidance_scale else {}),
-    }
     whole, spread = parallel.replicated(trained.mesh), parallel.batch_sharding(trained.mesh)
-    # Parameters stay (nothing is donated but x_t, inside the scan); images come back spread over the devices.
+    # Nothing is donated: the parameters stay, keys and labels are tiny, and x_T is made inside, so that XLA
+    # updates the scan's carry in place. Parameters are spread over `fsdp`, images over all devices.
     jitted = jax.jit(
       lambda params, key, indices, labels: sample(params, image_keys(key, indices), labels),
-      in_shardings=(whole, whole, spread, spread),
+      in_shardings=(parallel.state_sharding(trained.mesh, params), whole, spread, spread),
       out_shardings=spread,
     )
     vector = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    compiled = jitted.lower(params, jax.random.key(0), vector, vector).compile()
-    return lambda params, key, indices, labels: compiled(
-      {name: params[name] for name in (['unet', 'guide'] if guidance_scale else ['unet'])},
-      key,
-      indices,
-      labels,
-    )
+    self._compiled[settings] = jitted.lower(params, jax.random.key(0), vector, vector).compile()
+    return self._compiled[settings]
+
+  def _scale(self, guidance_scale: float | None) -> float:
+    """The scale asked for, or the one of the model's config."""
+    guided = self.trained.guide is not None
+    if guidance_scale is None:
+      return self.trained.config.sample.guidance_scale if guided else 0.0
+    if guidance_scale and not guided:
+      raise UserError('this model was trained without a guide: use guidance_scale=0')
+    return guidance_scale
+
+  def _params(self, guidance_scale: float | None) -> dict[str, Any]:
+    """The weights that sampling at this scale needs."""
+    names = ('unet', 'guide') if self._scale(guidance_scale) else ('unet',)
+    return {name: self.trained.params[name] for name in names}
 
 
-def load_sampler(workdir_or_checkpoints: PathLike, *, ema_index: int = 0) -> Sampler:
+def load_sampler(
+  workdir_or_checkpoints: PathLike, *, mesh: Mesh | None = None, ema_index: int = 0
+) -> Sampler:
   """Opens the newest checkpoint of a workdir (or of a `diffusion/checkpoints` folder) for sampling.
+
+  Args:
+    workdir_or_checkpoints: where.
+    mesh: devices to draw on, such as `parallel.make_local_mesh(fsdp=4)`; all of this process by default.
+    ema_index: which of the averages that were kept.
 
   Raises:
     UserError: there is no checkpoint, or it cannot be read.
   """
-  return Sampler(load_trained(workdir_or_checkpoints, ema_index=ema_index))
+  return Sampler(load_trained(workdir_or_checkpoints, mesh=mesh, ema_index=ema_index))

@@ -1,38 +1,34 @@
 """The writer of one round of synthetic images: batches in, a TFDS data set out, whole after any interruption.
 
 A batch is first staged as it came, so that a killed run never draws an image twice. Once all images of a
-shard are staged they become one array_record file, recorded in the manifest, and their staging files go.
-What a finished directory holds depends on the images alone: not on batch sizes, nor on interruptions.
+shard are staged they become one array_record file, recorded in a note beside the staging files, and those go.
+Several processes share a directory: each owns some of the shards and writes nothing of the others', and the
+first one writes the manifest, before and after. What a finished directory holds depends on the images alone:
+not on batch sizes, nor on interruptions, nor on the number of processes.
 """
 
 import contextlib
-import errno
+import functools
 import io
 import json
 import pathlib
 import queue
 import re
 import shutil
-import tempfile
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from absl import logging
 from jaxtyping import Int, UInt8
-from PIL import Image
 
 from fetal_jax import files
 from fetal_jax.errors import UserError
-from fetal_jax.grid import grid
-from fetal_jax.synthesis.plan import DATASET, Plan, Shard
+from fetal_jax.synthesis.dataset import RECORD_OPTIONS, Encoder, write_metadata, write_preview, writing
+from fetal_jax.synthesis.plan import Plan, Shard
 
 MANIFEST = 'manifest.json'
 STAGING = '.staging'
-PREVIEW_COLUMNS = 10
-# One PNG a record, so that any image is read alone; PNG bytes would not shrink any further.
-RECORD_OPTIONS = 'group_size:1,uncompressed'
 
 
 def is_complete(directory: files.PathLike) -> bool:
@@ -64,6 +60,8 @@ class RoundStore:
     seed, checkpoint, config_hash, sampler: what drew the images, for the manifest; must be JSON.
     image_size: height and width in pixels.
     channels: 1 (grey) or 3 (RGB).
+    share: (index of this process, number of processes); shard s belongs to process s modulo their number.
+      The first process opens the directory before the others do, and finishes it when they are done.
 
   Raises:
     UserError: the directory holds a round of other settings, or cannot be written.
@@ -80,6 +78,7 @@ class RoundStore:
     sampler: dict[str, Any],
     image_size: int,
     channels: int,
+    share: tuple[int, int] = (0, 1),
     queue_size: int = 2,
   ):
     self.directory = pathlib.Path(directory)
@@ -87,7 +86,12 @@ class RoundStore:
     self._staging = self.directory / STAGING
     self._image_shape = (image_size, image_size, channels)
     self._shards = plan.shards()
-    self._encoder = _Encoder(plan.class_names, self._image_shape)
+    self._by_start = {shard.start: shard for shard in self._shards}
+    self._is_first = share[0] == 0
+    self._own_shards = self._shards[share[0] :: share[1]]
+    self._own = np.zeros(plan.num_images, bool)
+    for shard in self._own_shards:
+      self._own[shard.start : shard.stop] = True
     settings = {
       'round': plan.round,
       'seed': seed,
@@ -105,7 +109,7 @@ class RoundStore:
     self._staged: dict[pathlib.Path, tuple[int, int]] = {}  # staging file -> [first, stop)
     self._is_finished, self._is_staged = np.zeros((2, plan.num_images), bool)
 
-    self._open()
+    self.complete = self._open()  # whether it was finished before
     # The state above belongs to the background thread from here on, this to the caller's.
     self._accepted = self._is_finished | self._is_staged
     self._error: BaseException | None = None
@@ -113,9 +117,13 @@ class RoundStore:
     self._thread: threading.Thread | None = threading.Thread(target=self._work, daemon=True)
     self._thread.start()
 
+  def own(self) -> Int[np.ndarray, 'm']:
+    """Indices of all images of this process's shards, ascending int64."""
+    return np.flatnonzero(self._own).astype(np.int64)
+
   def missing(self) -> Int[np.ndarray, 'm']:
-    """Indices still to be drawn, ascending int64: neither in a finished shard, nor staged, nor put."""
-    return np.flatnonzero(~self._accepted).astype(np.int64)
+    """Those of `own` still to be drawn: neither in a finished shard, nor staged, nor put."""
+    return np.flatnonzero(self._own & ~self._accepted).astype(np.int64)
 
   def put(self, first_index: int | np.integer, images: UInt8[Any, 'n h w c']) -> None:
     """Hands over images first_index, first_index + 1, ...; waits while the queue is full.
@@ -137,6 +145,8 @@ class RoundStore:
       raise ValueError(f'images must be uint8 {self._image_shape}, not {images.dtype} {images.shape[1:]}')
     if not 0 <= first_index < stop <= self.plan.num_images:
       raise ValueError(f'no images [{first_index}, {stop}) in a round of {self.plan.num_images}')
+    if not self._own[first_index:stop].all():
+      raise ValueError(f'images [{first_index}, {stop}) belong to another process')
     if self._accepted[first_index:stop].any():
       raise ValueError(f'images [{first_index}, {stop}) are partly there already: ask missing() what to draw')
     self._accepted[first_index:stop] = True
@@ -145,16 +155,22 @@ class RoundStore:
   def finish(self) -> None:
     """Waits for the last shard, then writes TFDS's metadata, preview.png and the final manifest.
 
+    Of several processes the first one does this, when all others have closed their stores.
+
     Raises:
       ValueError: images are missing.
       UserError: a file could not be written.
     """
     self.close()
-    missing = self.missing()
+    for entry in self._noted():
+      self._add_finished(entry)
+    missing = np.flatnonzero(~self._is_finished & ~(self._own & self._accepted))
     if missing.size:
       raise ValueError(f'{self.directory}: {missing.size} images are missing, from {missing[0]} on')
-    self._write_metadata()
-    self._write_preview()
+    sizes = [self._finished[shard.index]['bytes'] for shard in self._shards]
+    write_metadata(self.directory, self.plan, self._encoder.features, num_bytes=sum(sizes))
+    write_preview(self.directory, self.plan, self._image_shape)
+    self._write_manifest(complete=False)  # takes over from the notes, which go with the staging files
     shutil.rmtree(self._staging, ignore_errors=True)
     self._write_manifest(complete=True)
 
@@ -173,54 +189,77 @@ class RoundStore:
   def __exit__(self, *error) -> None:
     self.close()
 
-  def _open(self) -> None:
-    """Takes stock of what earlier runs left, and removes what is of no use."""
+  def _open(self) -> bool:
+    """Takes stock of what earlier runs left; the first process removes what is of no use."""
     path = self.directory / MANIFEST
-    if not path.exists():
+    if self._is_first and not path.exists():
       shutil.rmtree(self._staging, ignore_errors=True)  # of unknown settings
       self._write_manifest(complete=False)
-      return
     remedy = f'delete {self.directory} to draw this round again'
     try:
       manifest = files.read_json(path)
     except ValueError as e:
       raise UserError(f'{path}: damaged ({e}); {remedy}') from e
-    shards = manifest.pop('shards')
-    del manifest['complete']
+    shards, complete = manifest.pop('shards'), manifest.pop('complete')
     if differences := _differences(manifest, self._settings):
       raise UserError(f'{path}: {"; ".join(differences)}; choose another workdir, or {remedy}')
-    self._take_shards(shards)
-    if len(self._finished) < len(shards):
+    for entry in shards + self._noted():
+      if not self._is_first or self._is_as_written(entry):  # the others believe the first
+        self._add_finished(entry)
+    if self._is_first and len(self._finished) < len(shards):
+      complete = False
       self._write_manifest(complete=False)
     self._take_staged()
+    return complete
 
-  def _take_shards(self, entries: list[dict[str, Any]]) -> None:
-    """Keeps the shards whose bytes are still those that were written."""
-    indices = {self.plan.file_name(shard): shard.index for shard in self._shards}
-    for entry in entries:
-      path = self.directory / entry['file']
-      if not path.exists() or files.sha256(path) != entry['sha256']:
-        logging.warning('%s: gone or not the file that was written; its images are drawn again', path)
-        path.unlink(missing_ok=True)
-      else:
-        self._finished[indices[entry['file']]] = entry
-        self._is_finished[entry['first'] : entry['first'] + entry['count']] = True
+  def _noted(self) -> list[dict[str, Any]]:
+    """The entries of finished shards that the manifest does not have yet, of all processes."""
+    entries = []
+    for path in sorted(self._staging.glob('shard_*.json')):
+      try:
+        entries.append(files.read_json(path))
+      except ValueError:
+        logging.warning('%s: damaged; the images of its shard are drawn again', path)
+    return entries
+
+  def _note(self, entry: dict[str, Any]) -> pathlib.Path:
+    return self._staging / f'shard_{entry["first"]:09d}.json'
+
+  def _is_as_written(self, entry: dict[str, Any]) -> bool:
+    """Whether a shard's bytes are still those that were written; removes it if not."""
+    path = self.directory / entry['file']
+    if path.exists() and files.sha256(path) == entry['sha256']:
+      return True
+    logging.warning('%s: gone or not the file that was written; its images are drawn again', path)
+    path.unlink(missing_ok=True)
+    self._note(entry).unlink(missing_ok=True)
+    return False
+
+  def _add_finished(self, entry: dict[str, Any]) -> None:
+    first, stop = entry['first'], entry['first'] + entry['count']
+    self._finished[self._by_start[first].index] = entry
+    self._is_finished[first:stop] = True
 
   def _take_staged(self) -> None:
-    """Keeps the staging files that are whole and still needed, deletes all else."""
+    """Keeps the staging files that are whole; the first process deletes all else, and what nobody needs."""
     for path in sorted(self._staging.glob('*')):
       match = re.fullmatch(r'images_(\d+)_(\d+)\.npy', path.name)
       if match is None:
-        path.unlink()
-      else:
-        first, stop = int(match[1]), int(match[2])
-        if _is_whole(path, (stop - first, *self._image_shape)):
-          self._staged[path] = (first, stop)
-          self._is_staged[first:stop] = True
-        else:
-          logging.warning('%s: damaged; its images are drawn again', path)
+        if self._is_first and not re.fullmatch(r'shard_\d+\.json', path.name):
           path.unlink()
+        continue
+      first, stop = int(match[1]), int(match[2])
+      if _is_whole(path, (stop - first, *self._image_shape)):
+        self._staged[path] = (first, stop)
+        self._is_staged[first:stop] = True
+      elif self._is_first:
+        logging.warning('%s: damaged; its images are drawn again', path)
+        path.unlink()
     self._remove_spent()
+
+  @functools.cached_property
+  def _encoder(self) -> Encoder:
+    return Encoder(self.plan.class_names, self._image_shape)
 
   def _work(self) -> None:
     """The background thread: stages what is put, writes the shards that become whole."""
@@ -240,16 +279,15 @@ class RoundStore:
     path = self._staging / f'images_{first}_{stop}.npy'
     buffer = io.BytesIO()  # numpy hides the reason when writing straight to a full disk
     np.save(buffer, images)
-    with _writing(path) as temporary:
+    with writing(path) as temporary:
       temporary.write_bytes(buffer.getbuffer())
     self._staged[path] = (first, stop)
     self._is_staged[first:stop] = True
 
   def _write_whole_shards(self) -> None:
-    for shard in self._shards:
+    for shard in self._own_shards:
       if shard.index not in self._finished and self._is_staged[shard.start : shard.stop].all():
         self._write_shard(shard)
-        self._write_manifest(complete=False)
         self._remove_spent()
 
   def _write_shard(self, shard: Shard) -> None:
@@ -263,11 +301,11 @@ class RoundStore:
         images[low - shard.start : high - shard.start] = batch[low - first : high - first]
 
     path = self.directory / self.plan.file_name(shard)
-    with _writing(path) as temporary:
+    with writing(path) as temporary:
       with contextlib.closing(ArrayRecordWriter(str(temporary), RECORD_OPTIONS)) as writer:
         for index, image in enumerate(images, shard.start):
           writer.write(self._encoder(image, shard.label, self.plan.name(index), index))
-    self._finished[shard.index] = {
+    entry = {
       'file': path.name,
       'class': self.plan.class_names[shard.label],
       'label': shard.label,
@@ -279,112 +317,32 @@ class RoundStore:
       'config_hash': self._settings['config_hash'],
       'sha256': files.sha256(path),
     }
-    self._is_finished[shard.start : shard.stop] = True
-    logging.info('%s: shard %d of %d written', self.directory, len(self._finished), len(self._shards))
+    with writing(self._note(entry)) as temporary:
+      temporary.write_text(json.dumps(entry) + '\n', encoding='utf-8')
+    self._add_finished(entry)
+    logging.info('%s: shard %d of %d written', self.directory, shard.index + 1, len(self._shards))
 
   def _remove_spent(self) -> None:
-    """Deletes the staging files whose images are all in finished shards."""
+    """Deletes the staging files whose images are all in finished shards, as far as this process knows."""
     for path, (first, stop) in list(self._staged.items()):
       if self._is_finished[first:stop].all():
-        path.unlink()
+        path.unlink(missing_ok=True)
         del self._staged[path]
 
   def _write_manifest(self, *, complete: bool) -> None:
     shards = [self._finished[index] for index in sorted(self._finished)]
     manifest = {**self._settings, 'complete': complete, 'shards': shards}
-    with _writing(self.directory / MANIFEST) as temporary:
+    with writing(self.directory / MANIFEST) as temporary:
       temporary.write_text(json.dumps(manifest, indent=2) + '\n', encoding='utf-8')
-
-  def _write_metadata(self) -> None:
-    """Writes the files by which `tfds.builder_from_directory` knows a data set."""
-    import tensorflow_datasets as tfds
-
-    identity = tfds.core.DatasetIdentity(DATASET, tfds.core.Version('1.0.0'), str(self.directory), '')
-    info = tfds.core.DatasetInfo(
-      builder=identity,
-      description=f'Synthetic images, round {self.plan.round}. {MANIFEST} says how they were drawn.',
-      features=self._encoder.features,
-      supervised_keys=('image', 'label'),
-      disable_shuffling=True,
-    )
-    info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
-    split = tfds.core.SplitInfo(
-      name='train',
-      shard_lengths=[shard.stop - shard.start for shard in self._shards],
-      num_bytes=sum(entry['bytes'] for entry in self._finished.values()),
-    )
-    info.set_splits(tfds.core.SplitDict([split]))
-
-    # TFDS does not write whole or not at all.
-    with tempfile.TemporaryDirectory() as folder:
-      info.write_to_directory(folder)
-      for path in sorted(pathlib.Path(folder).iterdir()):
-        with _writing(self.directory / path.name) as temporary:
-          temporary.write_bytes(path.read_bytes())
-
-  def _write_preview(self) -> None:
-    """Draws the first images of every class, a row a class, as the finished data set gives them."""
-    import tensorflow_datasets as tfds
-
-    decoders = {'image': tfds.decode.SkipDecoding()}
-    source = tfds.builder_from_directory(self.directory).as_data_source('train', decoders=decoders)
-    rows, columns = len(self.plan.class_names), min(self.plan.per_class, PREVIEW_COLUMNS)
-    images = np.empty((rows, columns, *self._image_shape), np.uint8)
-    for row, column in np.ndindex(rows, columns):
-      with Image.open(io.BytesIO(source[row * self.plan.per_class + column]['image'])) as image:
-        images[row, column] = np.asarray(image).reshape(self._image_shape)
-    with _writing(self.directory / 'preview.png') as temporary:
-      grid(images, self.plan.class_names).save(temporary, 'PNG')
-
-
-class _Encoder:
-  """Turns an image and what is known of it into the bytes of one TFDS example."""
-
-  def __init__(self, class_names: tuple[str, ...], image_shape: tuple[int, int, int]):
-    import tensorflow_datasets as tfds
-
-    self.features = tfds.features.FeaturesDict(
-      {
-        'image': tfds.features.Image(shape=image_shape, encoding_format='png'),
-        'label': tfds.features.ClassLabel(names=list(class_names)),
-        'name': tfds.features.Text(),
-        'index': np.int64,
-      }
-    )
-    self._serializer = tfds.core.ExampleSerializer(self.features.get_serialized_info())
-
-  def __call__(self, image: UInt8[np.ndarray, 'h w c'], label: int, name: str, index: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, 'PNG')
-    # Fed as PNG bytes: TFDS would encode an array with TensorFlow.
-    example = {'image': buffer.getvalue(), 'label': label, 'name': name, 'index': index}
-    example = self._serializer.get_tf_example(self.features.encode_example(example))
-    # `features.serialize_example` leaves the order of the map to chance, another in every process.
-    return example.SerializeToString(deterministic=True)
 
 
 def _is_whole(path: pathlib.Path, shape: tuple[int, ...]) -> bool:
   """Whether a .npy file holds uint8 images of this shape; mapping it fails if its end is missing."""
   try:
     images = np.load(path, mmap_mode='r')
-  except (ValueError, EOFError):
+  except (ValueError, EOFError, FileNotFoundError):  # another process may have used it up
     return False
   return images.dtype == np.uint8 and images.shape == shape
-
-
-@contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """`files.replacing`, with a disk that is full or cannot be written told to the user."""
-  try:
-    with files.replacing(path) as temporary:
-      yield temporary
-  except (OSError, RuntimeError) as e:
-    # array_record reports the system's errors as text.
-    full = getattr(e, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in str(e)
-    if not full and not isinstance(e, OSError):
-      raise
-    reason = 'the disk is full; free some space' if full else f'cannot be written ({e}); make that possible'
-    raise UserError(f'{path}: {reason} and run the same command again, it goes on from here') from e
 
 
 def _differences(recorded: dict[str, Any], wanted: dict[str, Any], prefix: str = '') -> list[str]:

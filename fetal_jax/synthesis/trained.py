@@ -15,7 +15,30 @@ from fetal_jax import parallel
 from fetal_jax.errors import UserError
 from fetal_jax.files import PathLike
 from fetal_jax.train import diffusion_step
-from fetal_jax.train.checkpoint import Checkpointer
+from fetal_jax.train.checkpoint import SKIP, Checkpointer
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+  """What a checkpoint says of itself, its arrays unread.
+
+  Attributes:
+    folder: of the checkpoints.
+    config: what it was trained with.
+    class_names: label order.
+    step: optimiser steps.
+    split_hash: of the split whose training side it saw.
+  """
+
+  folder: pathlib.Path
+  config: ml_collections.ConfigDict
+  class_names: tuple[str, ...]
+  step: int
+  split_hash: str
+
+  @property
+  def has_guide(self) -> bool:
+    return self.config.diffusion.train == 'both'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +53,7 @@ class Trained:
     class_names: label order.
     step: optimiser steps.
     split_hash: of the split whose training side it saw.
-    mesh: the devices it lies on.
+    mesh: the devices it lies on, of this process alone.
   """
 
   config: ml_collections.ConfigDict
@@ -49,46 +72,75 @@ class Trained:
     return size, size, self.config.data.channels
 
 
-def load_trained(
-  workdir_or_checkpoints: PathLike, *, mesh: Mesh | None = None, ema_index: int = 0
-) -> Trained:
-  """Reads the newest checkpoint of a run.
+def describe(workdir_or_checkpoints: PathLike) -> Description:
+  """Reads what the newest checkpoint of a run says of itself.
 
   Args:
     workdir_or_checkpoints: a workdir, or its `diffusion/checkpoints` folder.
-    mesh: where the weights go; all devices by default.
-    ema_index: which of `config.diffusion.ema_rates`.
 
   Raises:
-    UserError: there is no checkpoint, it holds no UNet, or it cannot be read.
+    UserError: there is no checkpoint, or it holds no UNet.
   """
   path = pathlib.Path(workdir_or_checkpoints)
   nested = path / 'diffusion' / 'checkpoints'
   folder = nested if nested.is_dir() else path
   if not folder.is_dir():
     raise UserError(f'{path}: no such workdir or checkpoint folder; run --stage=diffusion first')
-  with Checkpointer(folder, keep=None) as checkpointer:
+  with Checkpointer(folder, keep=None, alone=True) as checkpointer:
     step = checkpointer.latest_step()
     if step is None:
       raise UserError(f'{folder}: no checkpoint; run --stage=diffusion first')
     meta = checkpointer.restore_meta(step)
-    config, class_names = config_lib.from_dict(meta['config']), tuple(meta['class_names'])
-    nets = diffusion_step.make_networks(config, len(class_names))
-    if 'unet' not in nets:
-      raise UserError(f'{folder}: trained with config.diffusion.train=guide, there is no UNet to sample from')
-    mesh = mesh or parallel.make_mesh()
-    size = config.data.image_size
-    init = functools.partial(
-      diffusion_step.init_state,
-      nets=nets,
-      optimizers=diffusion_step.make_optimizers(config),
-      image_shape=(size, size, config.data.channels),
-      ema_rates=tuple(config.diffusion.ema_rates),
+  config = config_lib.from_dict(meta['config'])
+  if config.diffusion.train == 'guide':
+    raise UserError(f'{folder}: trained with config.diffusion.train=guide, there is no UNet to sample from')
+  return Description(folder, config, tuple(meta['class_names']), step, meta['split_hash'])
+
+
+def load_trained(
+  workdir_or_checkpoints: PathLike, *, mesh: Mesh | None = None, ema_index: int = 0
+) -> Trained:
+  """Reads the newest checkpoint of a run: what sampling needs of it, not the optimisers.
+
+  Each process reads for itself, and needs no other one for that.
+
+  Args:
+    workdir_or_checkpoints: a workdir, or its `diffusion/checkpoints` folder.
+    mesh: where the weights go, spread over its `fsdp` axis; this process's devices by default, each with
+      all weights.
+    ema_index: which of `config.diffusion.ema_rates`.
+
+  Raises:
+    UserError: there is no checkpoint, it holds no UNet, or it cannot be read.
+  """
+  about = describe(workdir_or_checkpoints)
+  config, mesh = about.config, mesh or parallel.make_local_mesh()
+  rates, size = tuple(config.diffusion.ema_rates), config.data.image_size
+  if not 0 <= ema_index < len(rates):
+    raise UserError(
+      f'ema_index={ema_index}: {about.folder} has the averages 0 … {len(rates) - 1}, of {rates}'
     )
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    whole = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
-    state, _ = checkpointer.restore(step, parallel.placed(shapes, whole))
+  nets = diffusion_step.make_networks(config, len(about.class_names))
+  init = functools.partial(
+    diffusion_step.init_state,
+    nets=nets,
+    optimizers=diffusion_step.make_optimizers(config),
+    image_shape=(size, size, config.data.channels),
+    ema_rates=rates,
+  )
+  shapes = jax.eval_shape(init, jax.random.key(0))
+  wanted = parallel.placed(shapes, parallel.state_sharding(mesh, shapes))
+  nothing = jax.tree.map(lambda _: SKIP, shapes)
+  parts = dataclasses.replace(
+    nothing,
+    ema=(*nothing.ema[:ema_index], wanted.ema[ema_index], *nothing.ema[ema_index + 1 :]),
+    params={name: wanted.params[name] if name == 'guide' else nothing.params[name] for name in nets},
+  )
+  with Checkpointer(about.folder, keep=None, alone=True) as checkpointer:
+    state, _ = checkpointer.restore(about.step, parts)
   params = {'unet': state.ema[ema_index]}
   if 'guide' in nets:
     params['guide'] = state.params['guide']
-  return Trained(config, nets['unet'], nets.get('guide'), params, class_names, step, meta['split_hash'], mesh)
+  return Trained(
+    config, nets['unet'], nets.get('guide'), params, about.class_names, about.step, about.split_hash, mesh
+  )

@@ -10,6 +10,8 @@ from absl import logging
 from fetal_jax.errors import UserError
 from fetal_jax.files import PathLike
 
+SKIP = ocp.PLACEHOLDER  # stands in `restore` for an array that is not wanted
+
 
 class Checkpointer:
   """Saves and restores (state, meta) by step.
@@ -19,14 +21,26 @@ class Checkpointer:
   Args:
     directory: where; made if absent.
     keep: how many to keep, the newest ones; None keeps all.
+    alone: this process reads without the others, onto its own devices; the directory must exist.
   """
 
-  def __init__(self, directory: PathLike, *, keep: int | None = 2) -> None:
+  def __init__(self, directory: PathLike, *, keep: int | None = 2, alone: bool = False) -> None:
     self.directory = pathlib.Path(directory).absolute()
+    processes = ocp.options.MultiprocessingOptions()
+    if alone:
+      me = jax.process_index()
+      processes = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'process_{me}'
+      )
     self._manager = ocp.CheckpointManager(
       self.directory,
-      item_handlers={'state': ocp.StandardCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()},
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+      item_handlers={
+        'state': ocp.PyTreeCheckpointHandler(multiprocessing_options=processes),
+        'meta': ocp.JsonCheckpointHandler(multiprocessing_options=processes),
+      },
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep, create=not alone, multiprocessing_options=processes
+      ),
     )
 
   def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
@@ -34,7 +48,7 @@ class Checkpointer:
     if step in self._manager.all_steps():
       return
     self._manager.save(
-      step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+      step, args=ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
     )
 
   def latest_step(self) -> int | None:
@@ -50,7 +64,8 @@ class Checkpointer:
 
     Args:
       step: an existing step.
-      like: a pytree of arrays, or of `jax.ShapeDtypeStruct` with shardings, that says what to make.
+      like: a pytree of arrays, or of `jax.ShapeDtypeStruct` with shardings, that says what to make; what is
+        `SKIP` in it is not read and stays as it is.
 
     Returns:
       (state, meta).
@@ -59,11 +74,13 @@ class Checkpointer:
       UserError: the checkpoint is of other networks (names the first array that differs), or is damaged.
     """
     self._check_shapes(step, like)
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    abstract = jax.tree.map(
+      lambda leaf: leaf if leaf is SKIP else ocp.utils.to_shape_dtype_struct(leaf), like
+    )
+    restore = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
     try:
       restored = self._manager.restore(
-        step,
-        args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()),
+        step, args=ocp.args.Composite(state=restore, meta=ocp.args.JsonRestore())
       )
     except (ValueError, KeyError, TypeError, OSError) as error:
       raise UserError(
@@ -77,7 +94,7 @@ class Checkpointer:
     stored = _shapes(self._manager.item_metadata(step)['state'].tree)
     wanted = _shapes(like)
     for name in sorted(stored.keys() | wanted.keys()):
-      if stored.get(name) != wanted.get(name):
+      if wanted.get(name) is not SKIP and stored.get(name) != wanted.get(name):
         raise UserError(
           f'{self.directory / str(step)}: not a checkpoint of the configured networks: {name} is '
           f'{stored.get(name, "absent")} there and {wanted.get(name, "absent")} in the config; restore the config '
@@ -100,14 +117,14 @@ class Checkpointer:
     self.close()
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-  """'params.unet.conv.kernel' -> shape; dataclasses, dicts and sequences name their parts alike."""
+def _shapes(tree: Any) -> dict[str, Any]:
+  """'params.unet.conv.kernel' -> shape or SKIP; dataclasses, dicts and sequences name their parts alike."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
 
   def part(key: Any) -> str:
     return str(next(getattr(key, field) for field in ('key', 'idx', 'name') if hasattr(key, field)))
 
-  return {'.'.join(map(part, path)): tuple(leaf.shape) for path, leaf in leaves}
+  return {'.'.join(map(part, path)): leaf if leaf is SKIP else tuple(leaf.shape) for path, leaf in leaves}
 
 
 def log_resumption(what: str, step: int, steps: int) -> None:

@@ -1,6 +1,7 @@
 """The writer of a round: what it writes, and that no interruption shows in it."""
 
 import contextlib
+import itertools
 import os
 import pathlib
 import re
@@ -56,7 +57,9 @@ def kept_on_disk(directory):
   """The images that a resumed run must not draw again, by what lies in the directory."""
   kept = set()
   if (directory / 'manifest.json').exists():
-    for shard in files.read_json(directory / 'manifest.json')['shards']:
+    shards = files.read_json(directory / 'manifest.json')['shards']
+    shards += [files.read_json(path) for path in (directory / '.staging').glob('shard_*.json')]
+    for shard in shards:
       kept |= set(range(shard['first'], shard['first'] + shard['count']))
     for path in (directory / '.staging').glob('images_*.npy'):
       kept |= set(range(*map(int, re.findall(r'\d+', path.name))))
@@ -198,13 +201,13 @@ def test_three_thousand_images_in_silence(tmp_path, capfd):
 
 
 @pytest.mark.parametrize('moved', [False, True], ids=['before', 'after'])
-@pytest.mark.parametrize('number', range(1, 24))
+@pytest.mark.parametrize('number', range(1, 25))
 def test_a_kill_at_any_file_leaves_no_trace(tmp_path, monkeypatch, reference, number, moved):
   with monkeypatch.context() as patch:
     kill_at(patch, number, moved=moved)
     with pytest.raises(Killed):
       write_round(tmp_path, batch_size=5)
-  assert is_complete(tmp_path) == (number == 23 and moved)
+  assert is_complete(tmp_path) == (number == 24 and moved)
   kept = kept_on_disk(tmp_path)
 
   with open_store(tmp_path) as store:
@@ -274,6 +277,70 @@ def test_an_error_in_the_loop_keeps_what_was_put(tmp_path):
     interrupted()
   with open_store(tmp_path) as store:
     assert store.missing().tolist() == list(range(6, PLAN.num_images))
+
+
+# Several processes.
+
+
+def open_stores(directory, count):
+  """As `count` processes do: the first one before the others."""
+  return [open_store(directory, share=(index, count)) for index in range(count)]
+
+
+@pytest.mark.parametrize('count', [2, 3, 7])
+def test_the_number_of_processes_leaves_no_trace(tmp_path, reference, count):
+  stores = open_stores(tmp_path, count)
+  owned = [store.own().tolist() for store in stores]
+  assert sorted(itertools.chain(*owned)) == list(range(PLAN.num_images))
+  for store in reversed(stores):  # one after the other here, at once in life
+    draw_missing(store, 3)
+    store.close()
+  assert not is_complete(tmp_path)
+  stores[0].finish()
+  assert contents(tmp_path) == contents(reference)
+  assert all(store.complete for store in open_stores(tmp_path, count))
+
+
+@pytest.mark.parametrize(('before', 'after'), [(1, 2), (2, 1), (3, 2)])
+def test_another_number_of_processes_goes_on_from_there(tmp_path, reference, before, after):
+  for store in open_stores(tmp_path, before):
+    own = store.own()
+    for start in range(0, len(own) * 2 // 3, 2):  # about two thirds, in pieces of at most two
+      for run in np.split(own[start : start + 2], np.flatnonzero(np.diff(own[start : start + 2]) != 1) + 1):
+        store.put(run[0], IMAGES[run])
+    store.close()
+  kept = kept_on_disk(tmp_path)
+  assert len(kept) >= 12
+
+  stores = open_stores(tmp_path, after)
+  assert sorted(k for store in stores for k in store.missing()) == sorted(set(range(PLAN.num_images)) - kept)
+  for store in stores:
+    draw_missing(store, 3)
+    store.close()
+  stores[0].finish()
+  assert contents(tmp_path) == contents(reference)
+
+
+def test_only_the_first_process_tidies(tmp_path):
+  first = open_store(tmp_path, share=(0, 2))
+  half_written = tmp_path / '.staging' / '.images_0_2.npy.tmp'
+  half_written.parent.mkdir()
+  half_written.write_bytes(b'by the first process, this moment')
+  with open_store(tmp_path, share=(1, 2)) as second:
+    assert half_written.exists()
+    with pytest.raises(ValueError, match='belong to another process'):
+      second.put(0, IMAGES[:2])
+  first.close()
+  with open_store(tmp_path, share=(0, 2)):
+    assert not half_written.exists()
+
+
+def test_a_share_that_is_missing_is_noticed(tmp_path):
+  first, second = open_stores(tmp_path, 2)
+  draw_missing(first, 5)
+  second.close()
+  with pytest.raises(ValueError, match='9 images are missing, from 4 on'):
+    first.finish()
 
 
 # Damage.
