@@ -8,6 +8,7 @@ import ml_collections
 import optax
 
 from benchmarks import ROOT, measure
+from benchmarks import networks as sharded
 from benchmarks.part import Context
 from benchmarks.peer import PeerError
 from benchmarks.sizes import CLASSES
@@ -33,7 +34,8 @@ def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
   c = config.classify
   net, optimizer = networks.make_classifier(config, name, CLASSES), optax.adam(c.learning_rate)
   shape = (config.data.image_size, config.data.image_size, 1)
-  state = jax.jit(lambda key: classify_step.init_state(key, net, optimizer, shape))(jax.random.key(0))
+  init = jax.jit(lambda key: classify_step.init_state(key, net, optimizer, shape))
+  state = sharded.whole(init(jax.random.key(0)))
   update = classify_step.make_update(
     net, optimizer, mean=c.mean, std=c.std, rotation_degrees=c.rotation_degrees, flips=c.flips
   )
@@ -41,8 +43,10 @@ def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
   images = jax.random.randint(key, (steps, batch, *shape), 0, 256).astype(jnp.uint8)
   labels = jnp.broadcast_to(jnp.arange(batch, dtype=jnp.int32) % CLASSES, (steps, batch))
   data = {'images': images, 'labels': labels, 'real': jnp.ones((steps, batch), bool)}
+  data, key = sharded.spread(data, axis=1), sharded.whole(key)
   flops = measure.flops(update, state, data, key) / steps
-  compiled = jax.jit(update, donate_argnums=0).lower(state, data, key).compile()
+  jitted = jax.jit(update, donate_argnums=0, out_shardings=sharded.everywhere())
+  compiled = jitted.lower(state, data, key).compile()
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables['params']))
 
   def ours() -> float:

@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 
 from benchmarks.sizes import CLASSES, diffusion_config
+from fetal_jax import parallel
 from fetal_jax.convert import guided_diffusion
 from fetal_jax.diffusion.schedule import Process
 from fetal_jax.train import networks
@@ -40,6 +41,26 @@ class Model:
     return {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in self.params.items()}
 
 
+@functools.cache
+def _mesh() -> jax.sharding.Mesh:
+  return parallel.make_local_mesh()
+
+
+def everywhere() -> jax.sharding.NamedSharding:
+  """Of arrays that every device holds."""
+  return parallel.replicated(_mesh())
+
+
+def whole(tree: Any) -> Any:
+  """Arrays on every device (a CPU's cores are devices), as the project lays weights out."""
+  return jax.device_put(tree, everywhere())
+
+
+def spread(tree: Any, axis: int = 0) -> Any:
+  """Arrays spread over the devices along `axis`, as the project lays batches out."""
+  return jax.device_put(tree, parallel.batch_sharding(_mesh(), axis))
+
+
 @functools.lru_cache(maxsize=1)
 def make_model(name: str) -> Model:
   """Builds the networks that `sizes.diffusion_config` names."""
@@ -60,7 +81,7 @@ def make_model(name: str) -> Model:
       return jnp.asarray(1 + 0.1 * noise)
     return jnp.asarray(noise / np.sqrt(leaf.size / leaf.shape[-1]) if leaf.ndim > 1 else 0.1 * noise)
 
-  return Model(config, unet, guide, jax.tree_util.tree_map_with_path(draw, shapes))
+  return Model(config, unet, guide, whole(jax.tree_util.tree_map_with_path(draw, shapes)))
 
 
 def torch_configs(model: Model) -> dict[str, dict[str, Any]]:

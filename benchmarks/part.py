@@ -96,6 +96,8 @@ def main(argv: list[str]) -> int:
   parser.add_argument('--quick', action='store_true')
   flags = parser.parse_args(argv)
   parallel.enable_compilation_cache('auto')
+  if flags.part not in ('peaks', 'scan'):  # single operations
+    parallel.use_cpu_cores(sizes.QUICK.batch if flags.quick else sizes.CPU.batch)  # as `fetal_jax.main` does
   context = Context(
     part=flags.part,
     size=sizes.choose(jax.default_backend(), quick=flags.quick),

@@ -27,7 +27,8 @@ def measure_method(context: Context, name: str, method: str, batch: int, scale: 
   )
   # As in `fetal_jax.synthesis.api`: parameters stay on the device, images come back as uint8.
   params = model.params if scale else {'unet': model.params['unet']}
-  args = (params, image_keys(jax.random.key(0), jnp.arange(batch)), networks.labels(batch))
+  keys = image_keys(jax.random.key(0), jnp.arange(batch))
+  args = (params, networks.spread(keys), networks.spread(networks.labels(batch)))
   compiled = jax.jit(sample).lower(*args).compile()
   times = measure.repeated(compiled, *args, repeats=min(context.size.rounds, 4))
   per_step = measure.summary([seconds / steps for seconds in times])

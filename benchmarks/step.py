@@ -45,7 +45,8 @@ def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
   model = networks.make_model(name)
   process = make_sampling_process(model.config, 'ancestral', 250)
   short = make_sampling_process(model.config, 'ancestral', size.scanned_steps)
-  labels, keys = networks.labels(batch), image_keys(jax.random.key(0), jnp.arange(batch))
+  labels = networks.spread(networks.labels(batch))
+  keys = networks.spread(image_keys(jax.random.key(0), jnp.arange(batch)))
   step = make_step(model, process)
 
   def draw(keys: jax.Array, i: jax.Array) -> jax.Array:
@@ -56,7 +57,8 @@ def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
 
   # As before the scan: weights of blocks are cast once.
   params = jax.jit(lambda p: cast_blocks(p, model.unet.dtype))(model.params)
-  x, i = draw(keys, jnp.asarray(len(process))), jnp.asarray(len(process) // 2, jnp.int32)
+  x = networks.spread(draw(keys, jnp.asarray(len(process))))
+  i = networks.whole(jnp.asarray(len(process) // 2, jnp.int32))
   args = (params, x, i, labels, keys)
   flops = measure.flops(alone, *args)
   alone_compiled = jax.jit(alone).lower(*args).compile()

@@ -25,17 +25,17 @@ class Ours:
     nets = {'unet': model.unet, 'guide': model.guide}
     optimizers = diffusion_step.make_optimizers(model.config)
     params = jax.tree.map(jnp.copy, model.params)
-    self.state = DiffusionState(
-      step=jnp.zeros((), jnp.int32),
-      params=params,
-      opt_state={name: optimizers[name].init(params[name]) for name in params},
-      ema=tuple(jax.tree.map(jnp.copy, params['unet']) for _ in c.ema_rates),
+    self.state = networks.whole(
+      DiffusionState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state={name: optimizers[name].init(params[name]) for name in params},
+        ema=tuple(jax.tree.map(jnp.copy, params['unet']) for _ in c.ema_rates),
+      )
     )
     images = jax.random.randint(jax.random.key(1), (steps, batch, *model.image_shape), 0, 256)
-    self.batch = {
-      'images': images.astype(jnp.uint8),
-      'labels': jnp.broadcast_to(networks.labels(batch), (steps, batch)),
-    }
+    labels = jnp.broadcast_to(networks.labels(batch), (steps, batch))
+    self.batch = networks.spread({'images': images.astype(jnp.uint8), 'labels': labels}, axis=1)
     update = diffusion_step.make_update(
       nets,
       optimizers,
@@ -47,7 +47,8 @@ class Ours:
       ema_warmup=c.ema_warmup,
     )
     self.flops = measure.flops(update, self.state, self.batch) / steps
-    self.compiled = jax.jit(update, donate_argnums=0).lower(self.state, self.batch).compile()
+    jitted = jax.jit(update, donate_argnums=0, out_shardings=networks.everywhere())
+    self.compiled = jitted.lower(self.state, self.batch).compile()
 
   def __call__(self) -> float:
     """Seconds an optimiser step."""

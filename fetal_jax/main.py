@@ -181,6 +181,8 @@ def main(argv: list[str]) -> int:
     workdir = pathlib.Path(flags.workdir)
     from fetal_jax import parallel
 
+    diffusion, classify = config.diffusion, config.classify
+    parallel.use_cpu_cores(diffusion.batch_size // diffusion.microbatches, classify.batch_size)
     _start_logging(workdir, parallel.initialize_hosts())
     run(config, workdir, list(FLOW) if flags.stage == 'all' else [flags.stage])
   except UserError as error:

@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 from fetal_jax.errors import UserError
 
 _BATCH_AXES = ('data', 'fsdp')
+_MOST_CPU_DEVICES = 8  # each holds all weights
 
 
 def initialize_hosts() -> int:
@@ -81,6 +82,25 @@ def _tpu_hosts() -> int:
       return len(response.read().decode().split(','))
   except OSError:  # not Google's cloud
     return 1
+
+
+def use_cpu_cores(*batch_sizes: int) -> None:
+  """Makes every core of a CPU a device of its own, as many as divide all batches; before JAX is first used.
+
+  XLA:CPU runs a convolution of up to 64 output channels on one thread, and its threads meet after every operation.
+  Devices run whole networks side by side, each on its part of the batch: docs/performance.md has what it brings.
+  Accelerators do not mind, and `XLA_FLAGS=--xla_force_host_platform_device_count=1` wins.
+
+  Args:
+    *batch_sizes: images a step, of everything that will run.
+  """
+  if 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', ''):
+    return
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  common = math.gcd(*batch_sizes)
+  devices = max(n for n in range(1, min(cores, _MOST_CPU_DEVICES) + 1) if common % n == 0)
+  with contextlib.suppress(RuntimeError):  # a program that has used JAX already keeps the devices it has
+    jax.config.update('jax_num_cpu_devices', devices)
 
 
 def enable_compilation_cache(setting: str) -> None:

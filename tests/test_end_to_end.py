@@ -42,6 +42,7 @@ def test_every_stage_leaves_what_the_next_ones_need(workdir):
     'diffusion',
     'sample',
     'classify',
+    'evaluate',
     'report',
   }
 
@@ -199,6 +200,25 @@ def test_real_planes_go_through_the_whole_flow(command, tmp_path, real_data):
   assert images.shape == (60, 16, 16, 1)
   assert images.std() > 20
   assert (tmp_path / 'report' / 'index.html').is_file()
+
+
+def test_synthetic_images_are_judged(workdir):
+  """Beside the floor, the ceiling and fresh real images; and nothing but this split has trained anything."""
+  results = read_json(workdir / 'evaluate' / 'results.json')
+  split = read_json(workdir / 'data' / 'split.json')
+  assert results['leakage']['split_hash'] == split['split_hash']
+  assert results['leakage']['shared_patients'] == 0
+  fidelity = {name: results['fidelity'][name]['overall'] for name in ('synthetic', 'real_train', 'noise')}
+  assert {row['n_fake'] for row in fidelity.values()} == {96}  # 2 rounds x 6 classes x 8 images
+  assert fidelity['real_train']['fid'] < min(fidelity['synthetic']['fid'], fidelity['noise']['fid'])
+  assert fidelity['real_train']['coverage'] > fidelity['noise']['coverage']
+  memorisation = results['memorisation']
+  assert memorisation['n_synthetic'] == 96
+  assert memorisation['copied'] in (None, False)  # a network of 40 steps copies nothing
+  assert len(memorisation['spaces']['pixel']['pairs']) == 20
+  assert sum(map(sum, results['agreement']['confusion'])) == 96
+  with Image.open(workdir / 'evaluate' / 'pairs_pixel.png') as picture:
+    assert picture.height > 20 * 16
 
 
 def test_a_finished_run_is_swept_and_a_sweep_goes_on(workdir, command, tmp_path):
