@@ -49,6 +49,10 @@ class Nearest(NamedTuple):
   indices: np.ndarray
   transforms: list[Transform]
 
+  def take(self, indices: Int[np.ndarray, ' m']) -> 'Nearest':
+    """Those of some images."""
+    return Nearest(self.distances[indices], self.indices[indices], [self.transforms[i] for i in indices])
+
 
 class Space(Protocol):
   """What images are compared in."""

@@ -51,14 +51,15 @@ def audit(
     heldout: real images that it was not.
     encoder: `evaluate.features.Encoder`, not trained on `heldout` or `synthetic`; None: pixels only.
     synthetic_labels: classes. Some classes look more alike than others: with both labels given, `heldout` is thinned to
-      the class shares of `synthetic`, or else a set with more of such a class would seem copied.
+      the class shares of `synthetic`, or `synthetic` to those of `heldout` where that leaves too few; or else a set with
+      more of such a class would seem copied.
     heldout_labels: likewise.
     shortlist: of `copies.Pixels`; 0 compares every training image at 32 x 32.
     pairs: how many of the closest to list.
     tile: images a side of the tiles of distances.
 
   Returns:
-    A dict that JSON can hold: `n_synthetic`, `n_train`, `n_heldout` (those compared with), `copied` (whether one of the
+    A dict that JSON can hold: `n_synthetic`, `n_train`, `n_heldout` (those compared with), `n_judged`, `copied` (whether one of the
     spaces says so; None: none can say), `notes` by figure, and `spaces`: `pixel` and `feature`, each None or as
     `compare` returns it.
 
@@ -69,6 +70,7 @@ def audit(
   if not len(synthetic):
     raise UserError('there are no synthetic images to audit; run --stage=sample first')
   notes: dict[str, str] = {}
+  judged = None
   if synthetic_labels is not None and heldout_labels is not None:
     if len(synthetic_labels) != len(synthetic) or len(heldout_labels) != len(heldout):
       raise UserError(
@@ -76,21 +78,32 @@ def audit(
         f'{len(heldout_labels)} labels; give one each'
       )
     chosen = matched(heldout_labels, synthetic_labels)
-    if len(chosen) < len(heldout):
+    if len(chosen) < min(
+      len(heldout), 1 / RATE
+    ):  # a class is too rare among them: the synthetic side gives way
+      judged = matched(synthetic_labels, heldout_labels)
+      notes['n_judged'] = (
+        f'{len(judged)} of {len(synthetic)} synthetic images, drawn to have the class shares of the held-out ones; '
+        'the closest pairs are of all'
+      )
+    elif len(chosen) < len(heldout):
       notes['n_heldout'] = (
         f'{len(chosen)} of {len(heldout)}, drawn to have the class shares of the synthetic set'
       )
       heldout = np.asarray(heldout[chosen])
-  spaces: dict[str, Any] = {'pixel': compare(synthetic, train, heldout, Pixels(shortlist, tile), pairs)}
+  spaces: dict[str, Any] = {
+    'pixel': compare(synthetic, train, heldout, Pixels(shortlist, tile), pairs, judged)
+  }
   if encoder is None:
     spaces['feature'], notes['feature'] = None, 'no encoder was given'
   else:
-    spaces['feature'] = compare(synthetic, train, heldout, Features(encoder, tile), pairs)
+    spaces['feature'] = compare(synthetic, train, heldout, Features(encoder, tile), pairs, judged)
   verdicts = [space['near']['copied'] for space in spaces.values() if space and space['near']]
   return {
     'n_synthetic': len(synthetic),
     'n_train': len(train),
     'n_heldout': len(heldout),
+    'n_judged': len(synthetic) if judged is None else len(judged),
     'copied': any(verdicts) if verdicts else None,
     'spaces': spaces,
     'notes': notes,
@@ -115,9 +128,20 @@ def matched(
 
 
 def compare(
-  synthetic: Images, train: Images, heldout: Images, space: Space, pairs: int = 20
+  synthetic: Images,
+  train: Images,
+  heldout: Images,
+  space: Space,
+  pairs: int = 20,
+  judged: Int[np.ndarray, ' m'] | None = None,
 ) -> dict[str, Any]:
   """The figures of one space; d is the distance to the nearest training image.
+
+  Args:
+    synthetic, train, heldout: as of `audit`.
+    space: where distances are measured.
+    pairs: how many of the closest to list, of all synthetic images.
+    judged: indices of the synthetic images that the other figures are about; None: all.
 
   Returns:
     A dict that JSON can hold; a figure that the sets are too small for is None, and `notes` says why, by figure.
@@ -133,7 +157,8 @@ def compare(
     that are nearer.
   """
   members = space.members(train)
-  found = space.nearest(space.queries(synthetic), members)
+  closest = space.nearest(space.queries(synthetic), members)
+  found = closest if judged is None else closest.take(judged)
   fresh = space.nearest(space.queries(heldout), members)
   notes: dict[str, str] = {}
   n = len(heldout)
@@ -164,7 +189,7 @@ def compare(
     'name': space.name,
     'description': space.description,
     'unit': space.unit,
-    'n_synthetic': len(synthetic),
+    'n_synthetic': len(found.distances),
     'n_train': len(train),
     'n_heldout': n,
     'median_heldout': median if n else None,
@@ -174,7 +199,7 @@ def compare(
     'c_t': score[0],
     'nearer': score[1],
     'near': near,
-    'pairs': _closest(found, fresh.distances, median, pairs),
+    'pairs': _closest(closest, fresh.distances, median, pairs),
     'notes': notes,
   }
 

@@ -1,23 +1,20 @@
 """Reads what earlier stages left in a workdir into one dict; what is not there is named, not an error."""
 
 import hashlib
-import io
 import json
 import math
 import pathlib
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-
 from fetal_jax import files
 from fetal_jax.errors import UserError
-from fetal_jax.evaluate import classification
+from fetal_jax.evaluate import calibration, classification, comparison, uncertainty
+from fetal_jax.evaluate.classification import Predictions
 from fetal_jax.files import PathLike
-from fetal_jax.report import paper
+from fetal_jax.report import audits, comparisons, paper
 from fetal_jax.train.regimes import REGIMES
 
-STAGES = ('prepare', 'diffusion', 'sample', 'classify', 'report')
+STAGES = ('prepare', 'diffusion', 'sample', 'classify', 'evaluate', 'report', 'sweep')
 
 # Every file that the page shows something of. `config.json` and `stages.json` are hashed by content, below.
 _INPUTS = (
@@ -29,7 +26,9 @@ _INPUTS = (
   'synthetic/round_*/preview.png',
   'classify/*/*/seed_*/metrics.json',
   'classify/*/*/seed_*/predictions.csv',
+  *audits.INPUTS,
 )
+_OF_A_RUN = ('metrics.json', 'predictions.csv')
 
 
 def read_results(workdir: PathLike) -> dict[str, Any]:
@@ -38,8 +37,9 @@ def read_results(workdir: PathLike) -> dict[str, Any]:
   Returns:
     A dict with `name`, `config`, `versions`, `git_commit`, `stages` (dicts by stage), `data` (the split in
     numbers, or None), `rounds` (manifests of the synthetic sets, in order), `diffusion` (the last value of
-    every training metric, or None), `runs` (a dict for each model, regime and seed: its `metrics.json`, with
-    `scores` from its predictions or None) and `missing` (sentences).
+    every training metric, or None), `runs` (a dict for each model, regime and seed: its `metrics.json`, if that is
+    there, with `scores` from its predictions or None), `comparisons` (see `comparisons.compare`), `evaluation` and `sweep`
+    (what those stages found, or None) and `missing` (sentences). No local path is among them.
 
   Raises:
     UserError: a file is there but damaged.
@@ -52,7 +52,9 @@ def read_results(workdir: PathLike) -> dict[str, Any]:
   curves = read_curves(workdir / 'logs' / 'diffusion' / 'metrics.jsonl')
   if not curves:
     missing.append('Curves of the diffusion training: logs/diffusion/metrics.jsonl is not there.')
-  return {
+  data, rounds = _read_data(workdir, missing), _read_rounds(workdir, missing)
+  runs, predictions = _read_runs(workdir, config, missing)
+  results = {
     'name': config.get('name') or workdir.resolve().name,
     'config': config,
     'versions': asked.get('versions') or {},
@@ -60,28 +62,23 @@ def read_results(workdir: PathLike) -> dict[str, Any]:
     'stages': {
       stage: stages[stage] for stage in (*STAGES, *sorted(set(stages) - set(STAGES))) if stage in stages
     },
-    'data': _read_data(workdir, missing),
-    'rounds': _read_rounds(workdir, missing),
+    'data': data,
+    'rounds': rounds,
     'diffusion': {key: values[-1] for key, (_, values) in curves.items()} or None,
-    'runs': _read_runs(workdir, config, missing),
+    'runs': runs,
+    'comparisons': comparisons.compare(predictions, missing),
+    'evaluation': audits.read_evaluation(workdir, data, rounds, missing),
+    'sweep': audits.read_sweep(workdir),
     'missing': missing,
   }
+  return audits.without_places(results)
 
 
 def _read(path: pathlib.Path, missing: list[str], what: str) -> dict[str, Any]:
   if not path.is_file():
     missing.append(f'{what[0].upper()}{what[1:]}: {path.parent.name}/{path.name} is not there.')
     return {}
-  return _read_json(path)
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    return files.read_json(path)
-  except ValueError as error:
-    raise UserError(
-      f'{path}: not JSON ({error}); delete it and run the stage that writes it again'
-    ) from error
+  return audits.read_json(path)
 
 
 def _read_data(workdir: pathlib.Path, missing: list[str]) -> dict[str, Any] | None:
@@ -118,7 +115,7 @@ def _read_rounds(workdir: pathlib.Path, missing: list[str]) -> list[dict[str, An
   )
   rounds = []
   for path in paths:
-    manifest = _read_json(path)
+    manifest = audits.read_json(path)
     if manifest.get('complete', True):
       rounds.append({key: manifest.get(key) for key in keys} | {'folder': f'synthetic/{path.parent.name}'})
     else:
@@ -126,21 +123,32 @@ def _read_rounds(workdir: pathlib.Path, missing: list[str]) -> list[dict[str, An
   return rounds
 
 
-def _read_runs(workdir: pathlib.Path, config: dict[str, Any], missing: list[str]) -> list[dict[str, Any]]:
-  runs = []
-  for path in workdir.glob('classify/*/*/seed_*/metrics.json'):
-    run = _read_json(path)
-    predictions = path.with_name('predictions.csv')
+def _read_runs(
+  workdir: pathlib.Path, config: dict[str, Any], missing: list[str]
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[int, Predictions]]]]:
+  """All runs, and the predictions of those that have them, in order."""
+  runs, found = [], {}
+  for folder in sorted(
+    {path.parent for name in _OF_A_RUN for path in workdir.glob(f'classify/*/*/seed_*/{name}')}
+  ):
+    metrics, predictions = (folder / name for name in _OF_A_RUN)
+    if metrics.is_file():
+      run = audits.read_json(metrics)
+    else:
+      run = _named_by(folder, (config.get('classify') or {}).get('protocol', ''))
+      missing.append(f'How it was trained: {metrics.relative_to(workdir)} is not there.')
     run['scores'] = None
     if predictions.is_file():
-      read = classification.read_predictions(predictions)
+      read = found[run['model'], run['regime'], run['seed']] = classification.read_predictions(predictions)
       run['scores'] = classification.evaluate(read.labels, read.probabilities, read.class_names)
     else:
       missing.append(f'Scores by class: {predictions.relative_to(workdir)} is not there.')
     runs.append(run)
   runs.sort(key=lambda run: (*order(run['model'], run['regime']), run['seed']))
   if not runs:
-    missing.append('Classifiers: no classify/<model>/<regime>/seed_<k>/metrics.json; run the classify stage.')
+    missing.append(
+      'Classifiers: no classify/<model>/<regime>/seed_<k>/predictions.csv; run the classify stage.'
+    )
   asked = config.get('classify') or {}
   done = {(run['model'], run['regime'], run['seed']) for run in runs}
   for model in asked.get('models') or ():
@@ -152,7 +160,21 @@ def _read_runs(workdir: pathlib.Path, config: dict[str, Any], missing: list[str]
     ]
     if runs and absent:
       missing.append(f'Not finished for {model_title(model)}: {", ".join(absent)}.')
-  return runs
+  ordered: dict[str, dict[str, dict[int, Predictions]]] = {}
+  for run in runs:
+    key = run['model'], run['regime'], run['seed']
+    if key in found:
+      ordered.setdefault(key[0], {}).setdefault(key[1], {})[key[2]] = found[key]
+  return runs, ordered
+
+
+def _named_by(folder: pathlib.Path, protocol: str) -> dict[str, Any]:
+  """What is known of a run whose predictions are there alone: what its folder says."""
+  model, regime, seed = folder.parts[-3:]
+  number = seed.removeprefix('seed_')
+  if not number.isdecimal():
+    raise UserError(f'{folder}: must be named seed_<number>; rename it, or move it elsewhere')
+  return {'model': model, 'regime': regime, 'seed': int(number), 'protocol': protocol}
 
 
 def order(model: str, regime: str) -> tuple[int, str, int, str]:
@@ -193,52 +215,8 @@ def read_curves(path: PathLike) -> dict[str, tuple[list[float], list[float]]]:
   return {key: (sorted(curve), [curve[step] for step in sorted(curve)]) for key, curve in values.items()}
 
 
-def real_examples(workdir: PathLike, per_class: int) -> dict[str, UInt8[np.ndarray, 'n h w c']]:
-  """Training images of every class, from all over the class; {} if there are no data."""
-  if not (pathlib.Path(workdir) / 'data' / 'split.json').is_file():
-    return {}
-  from fetal_jax.data import prepare
-
-  prepared = prepare.load(workdir)
-  labels = prepared.records.labels[prepared.split.train]
-  examples = {}
-  for k, name in enumerate(prepared.records.class_names):
-    members = prepared.split.train[labels == k]
-    examples[name] = np.asarray(prepared.images[members[_spread(len(members), per_class)]])
-  return examples
-
-
-def synthetic_examples(folder: PathLike, per_class: int) -> dict[str, UInt8[np.ndarray, 'n h w c']]:
-  """Images of every class of one round, from all over the class; {} if the folder holds no whole data set.
-
-  Only these images are decoded: image k of a round is of class k // count.
-  """
-  folder = pathlib.Path(folder)
-  if not (folder / 'dataset_info.json').is_file():
-    return {}
-  import tensorflow_datasets as tfds
-  from PIL import Image
-
-  builder = tfds.builder_from_directory(folder)
-  source = builder.as_data_source('train', decoders={'image': tfds.decode.SkipDecoding()})
-  examples, first = {}, 0
-  for name, count in files.read_json(folder / 'manifest.json')['counts'].items():
-    images = []
-    for k in _spread(count, per_class):
-      with Image.open(io.BytesIO(source[int(first + k)]['image'])) as image:
-        images.append(np.atleast_3d(np.asarray(image)))
-    first += count
-    if images:
-      examples[name] = np.stack(images)
-  return examples
-
-
-def _spread(n: int, wanted: int) -> np.ndarray:
-  return np.linspace(0, max(n - 1, 0), min(n, wanted)).astype(np.int64)
-
-
 def digest(workdir: PathLike, *settings: Any) -> str:
-  """A hash of everything that the page depends on: inputs, settings, and the report's own source."""
+  """A hash of everything that the page depends on: inputs, settings, and the source that makes it."""
   workdir = pathlib.Path(workdir)
   sha = hashlib.sha256(json.dumps(settings).encode())
   for path in sorted(p for pattern in _INPUTS for p in workdir.glob(pattern)):
@@ -253,4 +231,6 @@ def digest(workdir: PathLike, *settings: Any) -> str:
   here = pathlib.Path(__file__).parent
   for path in sorted(p for p in here.rglob('*') if p.suffix in ('.py', '.html', '.css', '.md')):
     sha.update(path.read_bytes())
+  for module in (classification, calibration, comparison, uncertainty):
+    sha.update(pathlib.Path(str(module.__file__)).read_bytes())
   return sha.hexdigest()

@@ -54,7 +54,7 @@ REGIME_STYLES: dict[str, tuple[str | None, str, str]] = {
   'synth_r12': (VERMILION, '--', '^'),
   'synth_r12_then_real': (PURPLE, '-', 'P'),
 }
-_OTHER_STYLE: tuple[str | None, str, str] = (SKY, '-.', 'X')
+OTHER_STYLE: tuple[str | None, str, str] = (SKY, '-.', 'X')
 _QUARTILE_STYLES = ((SKY, '-'), (GREEN, '--'), (ORANGE, '-.'), (VERMILION, ':'))
 
 
@@ -88,7 +88,8 @@ def svg(draw: Callable[..., 'Figure'], *args: Any, theme: Theme) -> bytes:
   return out.getvalue()
 
 
-def _axes(width: float, height: float) -> tuple['Figure', 'Axes']:
+def new_axes(width: float, height: float) -> tuple['Figure', 'Axes']:
+  """A figure of one plot, in inches, with horizontal grid lines."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(width, height), layout='constrained')
@@ -102,13 +103,13 @@ def accuracies(results: dict[str, Any], theme: Theme) -> 'Figure':
   """Test accuracy by model and regime: this run's means (bars: ± one standard deviation) over the paper's."""
   grouped = summary.groups(results['runs'])
   regimes = sorted({r for by in grouped.values() for r in by}, key=lambda regime: order('', regime))
-  figure, axes = _axes(4.8, 0.9 + 0.55 * len(grouped) + 0.19 * (len(regimes) + 1))
+  figure, axes = new_axes(4.8, 0.9 + 0.55 * len(grouped) + 0.19 * (len(regimes) + 1))
   axes.grid(axis='y', visible=False)
   axes.grid(axis='x')
   hollow: dict[str, Any] = {'linestyle': '', 'markersize': 5, 'markerfacecolor': 'none', 'alpha': 0.8}
   handles = []
   for regime in regimes:
-    colour, _, marker = REGIME_STYLES.get(regime, _OTHER_STYLE)
+    colour, _, marker = REGIME_STYLES.get(regime, OTHER_STYLE)
     style: dict[str, Any] = {'marker': marker, 'color': colour or theme.ink}
     handles += axes.plot([], [], linestyle='', label=summary.regime_title(regime, results['rounds']), **style)
     for row, (model, by_regime) in enumerate(grouped.items()):
@@ -138,7 +139,7 @@ def confusion(counts: list[list[int]], class_names: list[str], theme: Theme) -> 
   table = np.asarray(counts)
   share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
   k = len(class_names)
-  figure, axes = _axes(max(3.4, 0.62 * k + 1.0), max(3.0, 0.56 * k + 0.8))
+  figure, axes = new_axes(max(3.4, 0.62 * k + 1.0), max(3.0, 0.56 * k + 0.8))
   axes.grid(visible=False)
   axes.imshow(
     share, cmap=LinearSegmentedColormap.from_list('cell', [theme.surface, theme.fill]), vmin=0, vmax=1
@@ -168,7 +169,7 @@ Curves = dict[str, tuple[list[float], list[float]]]
 
 def diffusion_loss(curves: Curves, timesteps: int, theme: Theme) -> 'Figure':
   """The UNet's training loss against optimiser steps, by quarter of the noise levels."""
-  figure, axes = _axes(4.8, 3.2)
+  figure, axes = new_axes(4.8, 3.2)
   if 'unet/loss' in curves:
     axes.plot(*thin(*curves['unet/loss']), color=theme.ink, linewidth=1.8, label='all t')
   _quartiles(axes, curves, 'unet/loss_q', timesteps)
@@ -181,7 +182,7 @@ def guide_accuracy(curves: Curves, timesteps: int, num_classes: int, theme: Them
   """The guide's accuracy on noised images, by quarter of the noise levels: held-out if known, else training."""
   held_out = any(key.startswith('guide/heldout_accuracy') for key in curves)
   prefix = 'guide/heldout_accuracy' if held_out else 'guide/accuracy'
-  figure, axes = _axes(4.8, 3.2)
+  figure, axes = new_axes(4.8, 3.2)
   percent = {key: (steps, [100 * v for v in values]) for key, (steps, values) in curves.items()}
   if prefix in percent:
     axes.plot(*thin(*percent[prefix]), color=theme.ink, linewidth=1.8, label='all t')
@@ -210,10 +211,10 @@ def classifier_curves(
     rounds: manifests, for the regimes' titles.
     key: `validation_accuracy`, `test_accuracy`, `train_accuracy` or `train_loss`.
   """
-  figure, axes = _axes(4.8, 3.4)
+  figure, axes = new_axes(4.8, 3.4)
   scale = 100 if key.endswith('accuracy') else 1
   for regime, runs in by_regime.items():
-    colour, line, _ = REGIME_STYLES.get(regime, _OTHER_STYLE)
+    colour, line, _ = REGIME_STYLES.get(regime, OTHER_STYLE)
     by_epoch: dict[float, list[float]] = {}
     for run in runs:
       for row in run.get('history') or ():

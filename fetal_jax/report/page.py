@@ -1,7 +1,8 @@
-"""The report stage: one self-contained page, and the same as Markdown, JSON and CSV."""
+"""The report stage: one self-contained page, the same as Markdown, JSON and CSV, and cards of data and models."""
 
 import math
 import pathlib
+import re
 from typing import Any
 
 import ml_collections
@@ -9,12 +10,26 @@ from absl import logging
 
 from fetal_jax import files
 from fetal_jax.files import PathLike
-from fetal_jax.report import collect, paper, pictures, summary, tables
+from fetal_jax.report import (
+  audit_pictures,
+  cards,
+  certainty,
+  collect,
+  copied,
+  fidelity,
+  paper,
+  pictures,
+  summary,
+  sweeps,
+  tables,
+)
 from fetal_jax.train.regimes import REGIMES
+
+CARDS = ('dataset', 'model')  # templates and files
 
 
 def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
-  """Writes `report/` (index.html, report.md, results.json, results.csv, figures/) from what is in the workdir.
+  """Writes `report/` (index.html, report.md, results.json, results.csv, figures/, cards/) from what is in the workdir.
 
   What earlier stages have not left is named on the page. If neither their files nor the setting nor the
   report's own code has changed since, nothing is written.
@@ -51,6 +66,9 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   files.write_text(report / 'results.csv', tables.runs_csv(results))
   files.write_text(report / 'report.md', render('page.md', content))
   files.write_text(report / 'index.html', render('page.html', content))
+  about = cards.facts(results)
+  for card in CARDS:
+    files.write_text(report / 'cards' / f'{card}.md', render(f'{card}_card.md', about))
   # Last, because it says that all of it is there.
   files.write_json(
     report / 'results.json', _json({'inputs': inputs, 'summary': content['headline'], **results})
@@ -63,7 +81,14 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
 
 def _is_done(report: pathlib.Path, inputs: str) -> bool:
   if not all(
-    (report / name).is_file() for name in ('index.html', 'report.md', 'results.json', 'results.csv')
+    (report / name).is_file()
+    for name in (
+      'index.html',
+      'report.md',
+      'results.json',
+      'results.csv',
+      *(f'cards/{card}.md' for card in CARDS),
+    )
   ):
     return False
   try:
@@ -94,13 +119,44 @@ def compose(results: dict[str, Any], workdir: PathLike, *, show_real_images: boo
     'split_counts': tables.split_counts(results),
     'synthetic_counts': tables.synthetic_counts(results),
     'overview': tables.overview(results),
+    'best_of_many': summary.best_of_many(results),
     'accuracy': pictures.accuracies(results),
+    'certainty': {
+      'differences': certainty.differences(results),
+      'mcnemar': certainty.mcnemar(results),
+      'scores': certainty.scores(results),
+      'calibration': certainty.calibration(results),
+      'reliability': [
+        picture
+        for model, by in summary.groups(results['runs']).items()
+        if (picture := audit_pictures.reliability(model, by, results))
+      ],
+      'groups': certainty.subgroups(results),
+      'longer_training': summary.longer_training(results),
+    },
     'models': models,
+    'fidelity': {
+      'overall': fidelity.overall(results),
+      'agreement': fidelity.agreement(results),
+      'by_class': fidelity.by_class(results),
+    },
+    'copied': {
+      'verdict': summary.was_it_copied(results),
+      'caveat': copied.caveat(results),
+      'table': copied.table(results),
+      'ratios': audit_pictures.ratios(results),
+      'pairs': audit_pictures.pairs(results, workdir, show_real_images),
+    },
+    'leakage': copied.leakage(results),
+    'sweep': {
+      'table': sweeps.table(results),
+      'grids': audit_pictures.sweep_grids(results, workdir),
+      'flags': sweeps.flags(results),
+    },
     'regimes': _regimes(results),
     'examples': examples,
     'previews': pictures.previews(results, workdir, examples),
     'diffusion': pictures.diffusion_curves(results, workdir),
-    'overlap': _overlap(results['data']),
     'limits': _limits(results),
     'paper': paper,
   }
@@ -117,8 +173,12 @@ def render(template: str, content: dict[str, Any]) -> str:
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    keep_trailing_newline=True,
   )
+  environment.policies['json.dumps_kwargs'] = {'ensure_ascii': False}
+  environment.globals['zip'] = zip
   environment.filters['markdown_table'] = tables.markdown
+  environment.filters['tied'] = lambda text: re.sub(r'(?<=\d) (?=%)', '\u00a0', text)
   environment.filters['markdown'] = tables.escape_markdown
   return environment.get_template(template).render(content)
 
@@ -179,31 +239,15 @@ _WHAT_REGIMES_ARE = {
 }
 
 
-def _overlap(data: dict[str, Any] | None) -> str:
-  """Plainly: who is seen on both sides of the split."""
-  if data is None:
-    return ''
-  share, shared = data['test_patient_overlap'], data['shared_patients']
-  if not shared:
-    return 'No patient is on both sides of the split: test images show people whom neither generator nor classifier has seen.'
-  text = (
-    f'{shared:,} patients are on both sides of the split: {100 * share:.0f} % of the test images show a patient who is '
-    f'also on the training side, and {100 * data["test_patient_class_overlap"]:.0f} % show that patient in the same class. '
-    'Test accuracies are therefore optimistic for new patients.'
-  )
-  if data['split'] == 'paper':
-    text += (
-      ' The split reproduces the counts of the paper; for new patients take one that keeps patients apart '
-      '("patient", or "official" where the source has it).'
-    )
-  return text
-
-
 def _limits(results: dict[str, Any]) -> list[str]:
   limits = [
     'For research only. Neither the synthetic images nor the classifiers have been examined for use in care.',
     'Synthetic images carry the label that was asked of the generator; no clinician has confirmed what they show.',
-    'A generator can repeat its training images. Before publishing synthetic images, compare them with those.',
+    'A generator can repeat its training images. The search for copies finds what is near in pixels or features; it does '
+    'not prove that nobody can be recognised.'
+    if results['evaluation']
+    else 'A generator can repeat its training images. Before publishing synthetic images, compare them with those: '
+    'run --stage=evaluate.',
     paper.OPEN,
   ]
   if results['data'] and results['data']['split'] == 'paper':
@@ -215,6 +259,8 @@ def _limits(results: dict[str, Any]) -> list[str]:
     and max(len(runs) for by in summary.groups(results['runs']).values() for runs in by.values()) == 1
   ):
     limits.append('One seed: how much an accuracy changes from one training to the next is not known here.')
+  if longer := summary.longer_training(results):
+    limits.append(longer)
   if any(run['protocol'] == 'paper' for run in results['runs']):
     limits.append(
       'The epoch was chosen on the test set, as in the paper: accuracies are the best of many looks.'

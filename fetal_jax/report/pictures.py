@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from fetal_jax.report import collect, figures, summary, tables
+from fetal_jax.report import examples as sources
 
 EXAMPLES_PER_CLASS = 6
 
@@ -29,7 +30,8 @@ class Picture:
     return f'data:image/{kind};base64,{base64.b64encode(self.data[theme]).decode()}'
 
 
-def _chart(name: str, alt: str, caption: str, draw: Any, *args: Any) -> Picture:
+def chart(name: str, alt: str, caption: str, draw: Any, *args: Any) -> Picture:
+  """`draw(*args, theme)` in both themes."""
   data = {theme: figures.svg(draw, *args, theme=colours) for theme, colours in figures.THEMES.items()}
   return Picture(f'{name}.svg', alt, caption, data)
 
@@ -45,7 +47,7 @@ def accuracies(results: dict[str, Any]) -> Picture | None:
   ]
   alt = f'Test accuracy by model and regime. {"; ".join(said)}.'
   caption = 'Test accuracy by model and regime. Filled: this run, bars one standard deviation over seeds. Hollow: the paper.'
-  return _chart('accuracy', alt, caption, figures.accuracies, results)
+  return chart('accuracy', alt, caption, figures.accuracies, results)
 
 
 def _mean(runs: list[dict[str, Any]]) -> tuple[float, float | None] | None:
@@ -75,7 +77,7 @@ def confusions(
     seeds = f', counts over {len(runs)} seeds' if len(runs) > 1 else ''
     alt = f'Confusion matrix of {what}. Right by class: {diagonal}.'
     pictures.append(
-      _chart(f'confusion_{model}_{regime}', alt, f'{title}{seeds}', figures.confusion, counts, names)
+      chart(f'confusion_{model}_{regime}', alt, f'{title}{seeds}', figures.confusion, counts, names)
     )
   return pictures
 
@@ -92,7 +94,7 @@ def classifier_curves(
     'test_accuracy': 'test accuracy',
   }
   return [
-    _chart(
+    chart(
       f'curves_{model}_{key}',
       f'{title}: {what} against epochs, a line a regime.',
       f'{what[0].upper()}{what[1:]}',
@@ -115,22 +117,22 @@ def diffusion_curves(results: dict[str, Any], workdir: pathlib.Path) -> list[Pic
   if any(key.startswith('unet/loss') for key in curves):
     alt = 'Loss of the UNet against optimiser steps, a line for each quarter of the noise levels.'
     caption = 'Loss of the UNet by noise level: t is the timestep; a small t means little noise.'
-    pictures.append(_chart('diffusion_loss', alt, caption, figures.diffusion_loss, curves, timesteps))
+    pictures.append(chart('diffusion_loss', alt, caption, figures.diffusion_loss, curves, timesteps))
   if any(re.match('guide/(heldout_)?accuracy', key) for key in curves):
     alt = 'Accuracy of the guide on noised images against optimiser steps, a line for each quarter of the noise levels.'
     caption = 'Accuracy of the guide on noised images by noise level. Near chance at high noise is normal.'
     pictures.append(
-      _chart('guide_accuracy', alt, caption, figures.guide_accuracy, curves, timesteps, num_classes)
+      chart('guide_accuracy', alt, caption, figures.guide_accuracy, curves, timesteps, num_classes)
     )
   return pictures
 
 
 def examples(results: dict[str, Any], workdir: pathlib.Path, show_real_images: bool) -> list[dict[str, Any]]:
   """For each class a strip of real and one of synthetic images; `real` is None where it is not to be shown."""
-  real = collect.real_examples(workdir, EXAMPLES_PER_CLASS) if show_real_images else {}
+  real = sources.real_examples(workdir, EXAMPLES_PER_CLASS) if show_real_images else {}
   synthetic = {}
   if results['rounds']:
-    synthetic = collect.synthetic_examples(workdir / results['rounds'][0]['folder'], EXAMPLES_PER_CLASS)
+    synthetic = sources.synthetic_examples(workdir / results['rounds'][0]['folder'], EXAMPLES_PER_CLASS)
   names = results['data']['class_names'] if results['data'] else list(synthetic)
   rows = []
   for k, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""What a run says in a few sentences: means over seeds, the best model, and whether synthetic data helped."""
+"""What a run says in a few sentences: what was done, whether synthetic data helped, and whether it was copied."""
 
 import math
 import statistics
@@ -71,37 +71,22 @@ def gains(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def headline(results: dict[str, Any]) -> dict[str, Any]:
-  """The page's opening: `sentences`, and `tiles` (dicts of `value`, `label`) with its main figures."""
-  sentences, tiles = [_what_was_done(results)], []
-  data, rounds, runs = results['data'], results['rounds'], results['runs']
+  """The page's opening.
+
+  Returns:
+    `sentences`: three, what was done, whether synthetic data helped, and whether anything was copied; `tiles`: dicts of
+    `value` and `label`, its main figures.
+  """
+  tiles = []
+  data, rounds = results['data'], results['rounds']
+  best = _best(results)
+  if best is not None:
+    tiles.append({'value': f'{100 * best[2]:.1f} %', 'label': f'best test accuracy ({model_title(best[0])})'})
+  planned = results['comparisons']['planned']
+  if planned is not None:
+    label = 'from synthetic data, mean over models'
+    tiles.append({'value': points(planned['value']), 'label': f'{label}; 95 %: {interval(planned)}'})
   drawn = sum(sum((r['counts'] or {}).values()) for r in rounds)
-  grouped = groups(runs)
-  best = max(
-    ((model, regime) for model in grouped for regime in grouped[model]),
-    key=lambda key: mean_accuracy(grouped[key[0]][key[1]]),
-    default=None,
-  )
-  if best is not None and math.isfinite(mean_accuracy(grouped[best[0]][best[1]])):
-    chosen = grouped[best[0]][best[1]]
-    accuracy, n = mean_accuracy(chosen), test_images(runs)
-    of = f' of {n:,} test images' if n else ''
-    seeds = f'mean of {len(chosen)} seeds' if len(chosen) > 1 else 'one seed'
-    sentences.append(
-      f'The best test accuracy is {100 * accuracy:.1f} %{of} ({seeds}): {model_title(best[0])}, '
-      f'{_lower_first(regime_title(best[1], rounds))}.'
-    )
-    tiles.append(
-      {'value': f'{100 * accuracy:.1f} %', 'label': f'best test accuracy ({model_title(best[0])})'}
-    )
-    sentences += _did_it_help(results)
-    top = max(gains(results), key=lambda row: row['gain'], default=None)
-    if top is not None:
-      tiles.append(
-        {
-          'value': points(top['gain']),
-          'label': f'largest change from synthetic data ({model_title(top["model"])})',
-        }
-      )
   if drawn:
     tiles.append({'value': f'{drawn:,}', 'label': 'synthetic images drawn'})
   if data:
@@ -109,7 +94,115 @@ def headline(results: dict[str, Any]) -> dict[str, Any]:
     tiles.append(
       {'value': f'{100 * share:.0f} %', 'label': 'of test images show a patient who is also in training'}
     )
-  return {'sentences': sentences, 'tiles': tiles}
+  return {
+    'sentences': [_what_was_done(results), did_it_help(results), was_it_copied(results)],
+    'tiles': tiles,
+  }
+
+
+def _best(results: dict[str, Any]) -> tuple[str, str, float] | None:
+  """Model, regime and mean test accuracy of the best of all."""
+  grouped = groups(results['runs'])
+  found = [(m, regime, mean_accuracy(runs)) for m, by in grouped.items() for regime, runs in by.items()]
+  found = [row for row in found if math.isfinite(row[2])]
+  return max(found, key=lambda row: row[2], default=None)
+
+
+def did_it_help(results: dict[str, Any]) -> str:
+  """One sentence on the comparison that was fixed beforehand, with its interval."""
+  planned = results['comparisons']['planned']
+  if planned is None:
+    return (
+      'Whether synthetic data helped cannot be said: no model has predictions on real images alone and in one of the '
+      'regimes that use synthetic and real ones.'
+    )
+  models, seeds = len(planned['models']), len(planned['seeds'])
+  what = {
+    'synth_r12_then_real': 'starting from synthetic images of both rounds and fine-tuning on real ones',
+    'synth_r1_then_real': 'starting from synthetic images of round 1 and fine-tuning on real ones',
+    'synth_r1_plus_real': 'mixing synthetic images of round 1 with the real ones',
+  }[planned['regime']]
+  better = sum(value > 0 for value in planned['models'].values())
+  over = f'mean over {models} models, better in {better} of them'
+  over = over if models > 1 else model_title(next(iter(planned['models'])))
+  over += f', {seeds} seeds each' if seeds > 1 else ', one seed each' if models > 1 else ', one seed'
+  change = (
+    f'{what} changed the test accuracy by {points(planned["value"])} against real images alone '
+    f'({"95 % interval over patients " if planned["low"] is not None else ""}{interval(planned)}; {over}; {planned["images"]:,} '
+    f'images of {planned["patients"]:,} patients)'
+  )
+  if planned['low'] is None:
+    return f'Whether synthetic data helped cannot be said: {change}.'
+  if planned['low'] > 0:
+    return f'Synthetic data helped: {change}.'
+  if planned['high'] < 0:
+    return f'Synthetic data hurt: {change}.'
+  return f'No difference by synthetic data could be shown: {change}.'
+
+
+_COPY_SPACES = {'pixel': 'pixels', 'feature': 'the encoder’s features'}
+
+
+def was_it_copied(results: dict[str, Any]) -> str:
+  """One sentence: what the search for copies found, or that there was none."""
+  found = (results['evaluation'] or {}).get('memorisation')
+  if not found:
+    return 'Whether anything was copied has not been examined: run --stage=evaluate.'
+  spaces = {name: s['near'] for name, s in found['spaces'].items() if s and s['near']}
+  if found['copied'] is None:
+    nearer = ' and '.join(
+      f'{100 * space["nearer"]:.0f} % in {_COPY_SPACES[name]}'
+      for name, space in found['spaces'].items()
+      if space and space['nearer'] is not None
+    )
+    on_the_whole = f'; on the whole, a synthetic image is the nearer one with a chance of {nearer}, where 50 % would say nothing'
+    return (
+      f'Whether anything was copied cannot be said: {found["n_heldout"]:,} held-out images are too few to know how near '
+      f'the nearest 1 % of fresh real images come to the training images{on_the_whole if nearer else ""}.'
+    )
+  shares = ' and '.join(
+    f'{100 * near["share"]:.1f} % (95 % interval {100 * near["interval"][0]:.1f} to {100 * near["interval"][1]:.1f} %) '
+    f'in {_COPY_SPACES[name]}'
+    for name, near in spaces.items()
+    if near['copied'] or not found['copied']
+  )
+  rate = 100 * next(iter(spaces.values()))['rate']
+  nearer = f'nearer to a training image than {100 - rate:.1f} % of fresh real images are'
+  if found['copied']:
+    return (
+      f'Training images were copied, or nearly: of {found["n_synthetic"]:,} synthetic images {shares} are '
+      f'{nearer}, where {rate:.1f} % would be by chance; look at the closest pairs.'
+    )
+  return (
+    f'No sign of copying was found: of {found["n_synthetic"]:,} synthetic images {shares} are {nearer}, '
+    f'where {rate:.1f} % would be by chance.'
+  )
+
+
+def best_of_many(results: dict[str, Any]) -> list[str]:
+  """The best accuracy and each model's best synthetic regime, and why such a choice flatters."""
+  best, rows = _best(results), gains(results)
+  if best is None:
+    return []
+  n, runs = test_images(results['runs']), groups(results['runs'])[best[0]][best[1]]
+  of = f' of {n:,} test images' if n else ''
+  seeds = f'mean of {len(runs)} seeds' if len(runs) > 1 else 'one seed'
+  sentences = [
+    f'The best test accuracy is {100 * best[2]:.1f} %{of} ({seeds}): {model_title(best[0])}, '
+    f'{_lower_first(regime_title(best[1], results["rounds"]))}.'
+  ]
+  if rows:
+    better = sum(row['gain'] > 0 for row in rows)
+    listed = '; '.join(
+      f'{model_title(row["model"])} {100 * row["real"]:.1f} → {100 * row["synthetic"]:.1f} % ({points(row["gain"])})'
+      for row in rows
+    )
+    sentences.append(
+      f'Against real images alone, the best regime with synthetic images was better for {better} of {len(rows)} '
+      f'model{"s" * (len(rows) > 1)}: {listed}. It was picked after the fact, which flatters it: the comparison that '
+      'opens this page was fixed beforehand.'
+    )
+  return sentences
 
 
 def test_images(runs: list[dict[str, Any]]) -> int:
@@ -140,36 +233,39 @@ def _what_was_done(results: dict[str, Any]) -> str:
   return f'{text[0].upper()}{text[1:]}.'
 
 
-def _did_it_help(results: dict[str, Any]) -> list[str]:
-  """Real images alone against each model's best synthetic regime, and how much such a difference is worth."""
-  rows, n = gains(results), test_images(results['runs'])
-  if not rows:
-    return ['Whether synthetic data helped cannot be said: no model has both a real and a synthetic regime.']
-  better = [row for row in rows if row['gain'] > 0]
-  listed = '; '.join(
-    f'{model_title(row["model"])} {100 * row["real"]:.1f} → {100 * row["synthetic"]:.1f} % ({points(row["gain"])})'
-    for row in rows
-  )
-  sentences = [
-    f'Against real images alone, the best regime with synthetic images was better for {len(better)} of '
-    f'{len(rows)} model{"s" * (len(rows) > 1)}: {listed}.'
-  ]
-  if n:
-    accuracy = max(row['synthetic'] for row in rows)
-    half = 196 * math.sqrt(max(accuracy * (1 - accuracy), 1e-12) / n)
-    seeds = max(len(runs) for regimes in groups(results['runs']).values() for runs in regimes.values())
-    sentences.append(
-      f'How sure: an accuracy measured on {n:,} images is itself uncertain by about ±{half:.1f} points (95 %, '
-      f'were all images independent; images of one patient are not), {"with one seed a model" if seeds == 1 else f"over {seeds} seeds"}, '
-      'and the best of several regimes was picked after the fact. Smaller differences are not evidence.'
-    )
-  return sentences
-
-
 def points(difference: float) -> str:
   """A difference of two fractions in percentage points, with its sign."""
-  return f'{100 * difference:+.1f} points'.replace('-', '−')
+  return f'{signed(difference)} points'
+
+
+def signed(difference: float) -> str:
+  """`points` without the word."""
+  return f'{100 * difference:+.1f}'.replace('-', '−')
+
+
+def interval(found: dict[str, Any]) -> str:
+  """The interval of a difference (`value`, `low`, `high`, `why`) in percentage points, or why there is none."""
+  if found['low'] is None:
+    return f'no interval: {found["why"]}'
+  return f'{signed(found["low"])} to {signed(found["high"])}'
 
 
 def _lower_first(text: str) -> str:
   return text[0].lower() + text[1:]
+
+
+def longer_training(results: dict[str, Any]) -> str:
+  """Said where runs with synthetic images took more optimiser steps than those without, their start's included."""
+  steps = {(run['model'], run['regime'], run['seed']): run.get('steps') or 0 for run in results['runs']}
+  ratios = []
+  for run in results['runs']:
+    real = steps.get((run['model'], 'real', run['seed']))
+    if real and run['regime'] != 'real' and run.get('real_images'):
+      start = steps.get((run['model'], run.get('initialised_from'), run['seed']), 0)
+      ratios.append(((run.get('steps') or 0) + start) / real)
+  if max(ratios, default=1) < 1.1:
+    return ''
+  return (
+    f'Regimes with synthetic and real images took up to {max(ratios):.1f} times the optimiser steps of real images alone, '
+    'their pretraining included: part of a gain may be that of longer training.'
+  )

@@ -139,6 +139,7 @@ def _model_table(results: dict[str, Any], model: str, by_regime: dict[str, list[
   names = next((classes(run) for runs in by_regime.values() for run in runs if run['scores']), [])
   real = summary.mean_accuracy(by_regime['real']) if 'real' in by_regime else None
   best = summary.best_regime(by_regime)
+  compared = results['comparisons']['models'].get(model, {}).get('regimes', {})
   rows = []
   for regime in regimes:
     runs = by_regime.get(regime, [])
@@ -155,7 +156,7 @@ def _model_table(results: dict[str, Any], model: str, by_regime: dict[str, list[
     row = [
       title,
       Cell(_paper_accuracy(model, regime)),
-      _percent_cell(found['accuracy'], best=regime == best),
+      _with_interval(_percent_cell(found['accuracy'], best=regime == best), compared.get(regime)),
       Cell(change),
       _percent_cell(found['balanced_accuracy']),
       _percent_cell(found['macro_f1']),
@@ -258,6 +259,15 @@ def _percent_cell(found: tuple[float, float | None] | None, *, best: bool = Fals
   return Cell(percent(found and (found[0], None)), small=_sd(found, 100, 1), best=best)
 
 
+def _with_interval(cell: Cell, compared: dict[str, Any] | None) -> Cell:
+  """An accuracy with its interval beside its standard deviation."""
+  score = compared and compared['scores']['accuracy']
+  if not score or score['low'] is None:
+    return cell
+  ends = f'[{100 * score["low"]:.1f},\u00a0{100 * score["high"]:.1f}]'
+  return dataclasses.replace(cell, small=f'{ends} {cell.small}'.strip())
+
+
 def _sd(found: tuple[float, float | None] | None, scale: float, digits: int) -> str:
   return '' if found is None or found[1] is None else f'±\u00a0{scale * found[1]:.{digits}f}'
 
@@ -299,7 +309,7 @@ def runs_csv(results: dict[str, Any]) -> str:
   plain = ['model', 'regime', 'seed', 'protocol', 'real_images', 'synthetic_images', 'initialised_from']
   plain += ['parameters', 'batch_size', 'epochs', 'selected_epoch', 'steps', 'seconds']
   plain += ['train_accuracy', 'validation_accuracy', 'test_accuracy', 'test_accuracy_last']
-  scores = ['n', 'accuracy', 'balanced_accuracy', 'macro_f1', 'auroc']
+  scores = ['n', 'accuracy', 'balanced_accuracy', 'macro_f1', 'auroc', 'brier', 'ece']
   out = io.StringIO()
   writer = csv.writer(out, lineterminator='\n')
   header = [

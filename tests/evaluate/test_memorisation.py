@@ -313,6 +313,19 @@ def test_a_class_of_near_images_is_no_alarm_when_labels_are_given(planes):
   assert found['notes']['n_heldout'].startswith('139 of 350')
 
 
+def test_where_a_class_is_rare_among_held_out_images_the_synthetic_side_gives_way(planes):
+  train, heldout, fresh = planes
+  labels, of_heldout = np.arange(FRESH) % 2, (np.arange(HELDOUT) >= 20).astype(int)  # 20 of one class
+  found = memorisation.audit(fresh, train, heldout, synthetic_labels=labels, heldout_labels=of_heldout)
+  rare = round(FRESH // 2 * 20 / (HELDOUT - 20))  # as many as go with all of the common class
+  assert found['n_heldout'] == HELDOUT
+  assert found['n_judged'] == FRESH // 2 + rare
+  assert found['notes']['n_judged'].startswith(f'{FRESH // 2 + rare} of {FRESH} synthetic images')
+  assert found['spaces']['pixel']['near'] is not None
+  pairs = memorisation.audit(fresh, train, heldout)['spaces']['pixel']['pairs']
+  assert [p['synthetic'] for p in found['spaces']['pixel']['pairs']] == [p['synthetic'] for p in pairs]
+
+
 # Pictures
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+from report import fake_audits
 
 from fetal_jax import files
 from fetal_jax.data import records as records_lib
@@ -36,8 +37,14 @@ def make(
   split: str = 'paper',
   dataset: bool = False,
   protocol: str = 'honest',
+  evaluated: bool = False,
+  copies: int = 0,
+  swept: bool = False,
 ) -> pathlib.Path:
-  """Writes data/, logs/, synthetic/, classify/ and config.json; `dataset` makes real TFDS rounds (slower)."""
+  """Writes data/, logs/, synthetic/, classify/ and config.json; `dataset` makes real TFDS rounds (slower).
+
+  `evaluated` and `swept` add what those stages leave; then `copies` of the synthetic images are training images.
+  """
   rng = np.random.default_rng(0)
   _write_config(workdir, class_names, models, regimes, num_seeds, image_size, split, protocol)
   records, test = _write_data(workdir, rng, class_names, num_images, image_size, split)
@@ -49,6 +56,12 @@ def make(
       for seed in range(num_seeds):
         counts = (records, test, rounds, per_class)
         write_run(workdir, model, regime, seed, *counts, protocol=protocol)
+  about = files.read_json(workdir / 'data' / 'split.json')
+  if evaluated:
+    drawn, shared = rounds * per_class * len(class_names), about['test_patient_overlap']
+    fake_audits.write_evaluation(workdir, class_names, drawn, about['split_hash'], shared, copies=copies)
+  if swept:
+    fake_audits.write_sweep(workdir, class_names, about['split_hash'])
   return workdir
 
 
@@ -56,7 +69,12 @@ def _write_config(workdir, class_names, models, regimes, num_seeds, image_size, 
   config = {
     'name': 'fake',
     'seed': 0,
-    'data': {'source': 'fetal_phantom', 'split': split, 'image_size': image_size},
+    'data': {
+      'source': 'fetal_phantom',
+      'path': '/home/somebody/planes.zip',
+      'split': split,
+      'image_size': image_size,
+    },
     'diffusion': {'timesteps': 1000, 'steps': 2000, 'batch_size': 64, 'unet': {'width': 64}},
     'classify': {
       'models': list(models),

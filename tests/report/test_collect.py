@@ -1,6 +1,7 @@
 """What is read from a workdir, whole or in part."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ from report import fake_workdir
 
 from fetal_jax import files
 from fetal_jax.errors import UserError
-from fetal_jax.report import collect
+from fetal_jax.report import audits, collect
+from fetal_jax.report import examples as examples_of
 
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
-  return fake_workdir.make(tmp_path_factory.mktemp('collect'), num_seeds=2)
+  return fake_workdir.make(tmp_path_factory.mktemp('collect'), num_seeds=2, evaluated=True)
 
 
 @pytest.fixture(scope='module')
@@ -46,13 +48,14 @@ def test_an_empty_workdir_is_all_missing(tmp_path):
   assert results['runs'] == []
   assert results['data'] is None
   assert len(results['missing']) == 6
-  assert collect.real_examples(tmp_path, 3) == {}
-  assert collect.synthetic_examples(tmp_path, 3) == {}
+  assert examples_of.real_examples(tmp_path, 3) == {}
+  assert examples_of.synthetic_examples(tmp_path, 3) == {}
 
 
 def test_what_is_not_finished_is_said(tmp_path):
   fake_workdir.make(tmp_path, models=('resnet50',), regimes=('real', 'synth_r1'))
-  (tmp_path / 'classify' / 'resnet50' / 'synth_r1' / 'seed_0' / 'metrics.json').unlink()
+  for name in ('metrics.json', 'predictions.csv'):
+    (tmp_path / 'classify' / 'resnet50' / 'synth_r1' / 'seed_0' / name).unlink()
   (tmp_path / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'predictions.csv').unlink()
   manifest = tmp_path / 'synthetic' / 'round_2' / 'manifest.json'
   files.write_json(manifest, files.read_json(manifest) | {'complete': False})
@@ -63,6 +66,85 @@ def test_what_is_not_finished_is_said(tmp_path):
   assert 'round_2 is not finished' in said
   assert [r['round'] for r in results['rounds']] == [1]
   assert results['runs'][0]['scores'] is None
+
+
+def test_predictions_alone_are_enough(tmp_path):
+  """Everything but them may be lost: scores, intervals and differences stay the same."""
+  fake_workdir.make(tmp_path, models=('resnet50',), regimes=('real', 'synth_r1_then_real'), num_seeds=2)
+  before = collect.read_results(tmp_path)
+  for path in tmp_path.iterdir():
+    if path.name != 'classify':
+      shutil.rmtree(path) if path.is_dir() else path.unlink()
+  for path in tmp_path.rglob('metrics.json'):
+    path.unlink()
+  after = collect.read_results(tmp_path)
+  assert after['comparisons'] == before['comparisons']
+  assert [run['scores'] for run in after['runs']] == [run['scores'] for run in before['runs']]
+  assert 'How it was trained: classify/resnet50/real/seed_0/metrics.json is not there.' in after['missing']
+
+
+def test_an_evaluation_of_other_images_is_not_shown(tmp_path):
+  fake_workdir.make(tmp_path, models=(), evaluated=True)
+  shutil.rmtree(tmp_path / 'synthetic' / 'round_2')
+  results = collect.read_results(tmp_path)
+  assert results['evaluation'] is None
+  assert any(
+    'is about 96 synthetic images, there are 48; run --stage=evaluate again' in s for s in results['missing']
+  )
+
+
+def test_an_evaluation_of_another_split_is_not_shown(tmp_path):
+  fake_workdir.make(tmp_path, models=(), evaluated=True)
+  path = tmp_path / 'evaluate' / 'results.json'
+  found = files.read_json(path)
+  found['leakage']['split_hash'] = 'other'
+  files.write_json(path, found)
+  results = collect.read_results(tmp_path)
+  assert results['evaluation'] is None
+  assert any('is about another split' in sentence for sentence in results['missing'])
+
+
+def test_runs_on_other_images_are_named_and_the_rest_is_compared(tmp_path):
+  fake_workdir.make(tmp_path, models=('resnet50', 'vit_b_32'), regimes=('real', 'synth_r1_then_real'))
+  path = tmp_path / 'classify' / 'vit_b_32' / 'real' / 'seed_0' / 'predictions.csv'
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text(''.join(lines[:-1]))
+  results = collect.read_results(tmp_path)
+  assert list(results['comparisons']['models']) == ['resnet50']
+  assert results['comparisons']['planned'] is None
+  said = ' '.join(results['missing'])
+  assert (
+    'Intervals and differences of vit_b_32: real and synth_r1_then_real: not tested on the same images'
+    in said
+  )
+
+
+@pytest.mark.parametrize(
+  ('value', 'kept'),
+  [
+    ('/home/somebody/a/b.zip', 'b.zip'),
+    ('~/data/b.zip', 'b.zip'),
+    (r'C:\Users\me\b.zip', 'b.zip'),
+    ('read /mnt/x/b.pth: damaged', 'read b.pth: damaged'),
+    ('inception:/mnt/x/b.pth', 'inception:b.pth'),
+    ('synthetic/round_1', 'synthetic/round_1'),
+    ('https://zenodo.org/records/3904280', 'https://zenodo.org/records/3904280'),
+    ('<b>a</b> 1 / 2', '<b>a</b> 1 / 2'),
+  ],
+)
+def test_places_are_left_out(value, kept):
+  assert audits.without_places({'x': [value]}) == {'x': [kept]}
+
+
+def test_settings_that_are_paths_keep_their_last_part():
+  config = {
+    'data': {'path': '../shared/my data/planes.zip'},
+    'init_from': ('weights/a.pt',),
+    'compilation_cache': 'auto',
+  }
+  assert audits.without_places(config) == {
+    'data': {'path': 'planes.zip'}, 'init_from': ['a.pt'], 'compilation_cache': 'auto'
+  }  # fmt: skip
 
 
 def test_damaged_metrics_are_named(tmp_path):
@@ -85,7 +167,7 @@ def test_real_examples_are_training_images_of_their_class(workdir):
   from fetal_jax.data import prepare
 
   prepared = prepare.load(workdir)
-  examples = collect.real_examples(workdir, 4)
+  examples = examples_of.real_examples(workdir, 4)
   assert list(examples) == list(fake_workdir.CLASSES)
   for k, images in enumerate(examples.values()):
     members = prepared.split.train[prepared.records.labels[prepared.split.train] == k]
@@ -95,7 +177,7 @@ def test_real_examples_are_training_images_of_their_class(workdir):
 
 def test_synthetic_examples_have_their_class(tmp_path):
   fake_workdir.make(tmp_path, class_names=('head', 'heart'), models=(), rounds=2, num_images=60, dataset=True)
-  examples = collect.synthetic_examples(tmp_path / 'synthetic' / 'round_2', 3)
+  examples = examples_of.synthetic_examples(tmp_path / 'synthetic' / 'round_2', 3)
   assert {name: np.unique(images).tolist() for name, images in examples.items()} == {
     'head': [2],
     'heart': [12],

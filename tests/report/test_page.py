@@ -1,6 +1,7 @@
 """The page as its readers get it: complete, self-contained, escaped, and honest about what is missing."""
 
 import base64
+import html
 import html.parser
 import json
 import re
@@ -44,7 +45,12 @@ class _Page(html.parser.HTMLParser):
 def workdir(tmp_path_factory):
   regimes = ('real', 'synth_r1', 'synth_r1_then_real')
   return fake_workdir.make(
-    tmp_path_factory.mktemp('page'), models=('resnet50',), regimes=regimes, num_seeds=2
+    tmp_path_factory.mktemp('page'),
+    models=('resnet50',),
+    regimes=regimes,
+    num_seeds=2,
+    evaluated=True,
+    swept=True,
   )
 
 
@@ -88,7 +94,8 @@ def test_page_is_accessible(text):
 def test_page_says_what_matters(text):
   for needle in (
     'Table 5 · ResNet50', 'Table 1 · Real images', 'Table 2 · Synthetic images', 'Not for medical use',
-    'patients are on both sides of the split', '3.11.7', '4 h 12 min', 'prefers-color-scheme: dark',
+    'patients are on both sides of the split', 'Were images copied?', 'Fidelity and diversity', '3.11.7',
+    'Difference in test accuracy to real images only', '--config.sample.method=', 'The closest pairs', '4 h 12 min', 'prefers-color-scheme: dark',
   ):  # fmt: skip
     assert needle in text
   assert 'What is missing' not in text
@@ -181,3 +188,59 @@ def test_models_and_regimes_that_the_paper_lacks(tmp_path):
   assert 'my_net' in text
   assert 'twice' in text
   assert 'Not finished for ResNet50: real (seed 0).' in text
+
+
+def test_comparisons_and_audits_are_in_the_json(report):
+  results = files.read_json(report / 'results.json')
+  assert results['comparisons']['planned']['regime'] == 'synth_r1_then_real'
+  assert (
+    results['comparisons']['models']['resnet50']['regimes']['real']['scores']['accuracy']['low'] is not None
+  )
+  assert results['evaluation']['memorisation']['spaces']['pixel']['near']['copied'] is False
+  assert results['sweep']['recommended']['flags']
+  assert len(results['summary']['sentences']) == 3
+
+
+def test_the_page_opens_with_three_sentences(report, text):
+  sentences = files.read_json(report / 'results.json')['summary']['sentences']
+  opening = re.sub(r'<[^>]+>', '', text[text.index('id="summary"') : text.index('<nav')])
+  opening = html.unescape(opening).replace('\xa0', ' ')
+  for sentence in sentences:
+    assert sentence in opening
+
+
+def test_no_place_of_the_machine_is_told(report):
+  for path in (*report.glob('*.*'), *report.glob('cards/*')):
+    written = path.read_text(encoding='utf-8')
+    assert '/home/somebody' not in written
+    assert 'planes.zip' in (report / 'results.json').read_text()
+
+
+def test_a_workdir_of_before_the_audits_names_them(tmp_path):
+  fake_workdir.make(tmp_path, models=('resnet50',), regimes=('real', 'synth_r1_then_real'), num_images=60)
+  page.run(CONFIG, tmp_path)
+  text = (tmp_path / 'report' / 'index.html').read_text()
+  _Page(text)
+  assert 'Fidelity, copies and leakage: evaluate/results.json is not there; run --stage=evaluate.' in text
+  assert text.count('has not been examined:</strong> run --stage=evaluate.') == 1
+  assert 'How near the synthetic images come to real ones has not been measured' in text
+  assert 'id="sweep"' not in text
+  assert 'How sure' in text
+
+
+def test_pairs_are_greyed_out_where_real_images_are_not_shown(tmp_path):
+  fake_workdir.make(tmp_path, models=(), num_images=60, evaluated=True)
+  page.run(HIDING, tmp_path)
+  shown = (tmp_path / 'report' / 'figures' / 'closest_pairs_pixel.png').read_bytes()
+  assert shown != (tmp_path / 'evaluate' / 'pairs_pixel.png').read_bytes()
+  text = (tmp_path / 'report' / 'index.html').read_text()
+  assert base64.b64encode(shown).decode() in text
+  assert 'grey boxes stand for them' in text
+
+
+def test_new_audits_make_a_new_page(tmp_path):
+  fake_workdir.make(tmp_path, models=(), num_images=60)
+  page.run(CONFIG, tmp_path)
+  fake_workdir.make(tmp_path, models=(), num_images=60, evaluated=True, copies=12)
+  assert page.run(CONFIG, tmp_path)
+  assert 'Training images were copied, or nearly' in (tmp_path / 'report' / 'index.html').read_text()
