@@ -32,6 +32,21 @@ def real_data() -> pathlib.Path:
   return folder
 
 
+# A file runs in one worker, so that its tests share what one of them made; the longest files start first.
+LONGEST = (
+  'test_end_to_end.py',
+  'test_multiprocess.py',
+  'test_generate.py',
+  'test_determinism.py',
+  'test_initial.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+  order = {name: place for place, name in enumerate(LONGEST)}
+  items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 @pytest.fixture(scope='session')
 def command():
   """Runs `python -m fetal_jax.main` as a user does; returns the finished process with its output as text."""

@@ -13,7 +13,6 @@ from fetal_jax.files import read_json
 from fetal_jax.train.regimes import REGIMES
 from fetal_jax.train.writers import read_metrics
 
-pytestmark = pytest.mark.xdist_group('end_to_end')  # one process: they share the run
 CONFIG = '--config=configs/smoke.py'
 
 

@@ -1,9 +1,14 @@
 """The command: bad input ends in one line with exit code 2 and no traceback."""
 
 import json
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 SMALL = (
   '--config=configs/smoke.py',
@@ -23,7 +28,7 @@ def refused(process) -> str:
 
 
 def test_help_and_print_config(command):
-  assert 'prepare -> diffusion -> sample -> classify -> report' in command('--help').stdout
+  assert 'prepare -> diffusion -> sample -> classify -> evaluate -> report' in command('--help').stdout
   printed = command('--config=configs/smoke.py', '--print_config', '--config.seed=7')
   assert json.loads(printed.stdout)['seed'] == 7
 
@@ -109,3 +114,35 @@ def test_a_prepared_workdir_and_a_single_class(command, tmp_path):
 )
 def test_stages_out_of_order(command, tmp_path, stage, said):
   assert said in refused(command('--config=configs/smoke.py', f'--workdir={tmp_path}', f'--stage={stage}'))
+
+
+HEAVY = (
+  'jax',
+  'flax',
+  'orbax',
+  'tensorflow',
+  'tensorflow_datasets',
+  'matplotlib',
+  'sklearn',
+  'scipy',
+  'torch',
+)
+
+
+@pytest.mark.parametrize(
+  ('statement', 'loaded'),
+  [
+    ("from fetal_jax import main; main.main(['--help'])", set()),
+    ('import fetal_jax', set()),
+    ('import fetal_jax.train.diffusion', {'jax', 'flax', 'orbax'}),
+    ('import fetal_jax.synthesis.api', {'jax', 'flax', 'orbax'}),
+  ],
+)
+def test_libraries_are_loaded_where_they_are_used(statement, loaded):
+  code = (
+    f'import sys\ntry:\n  {statement}\nexcept SystemExit:\n  pass\n'
+    f'print("LOADED", *(set({HEAVY!r}) & set(sys.modules)))'
+  )
+  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+  found = set(done.stdout.splitlines()[-1].split()[1:])
+  assert found <= loaded | {'scipy'} if loaded else not found, found  # jax itself loads scipy

@@ -18,7 +18,6 @@ from synthesis import tiny
 from fetal_jax.files import read_json
 from fetal_jax.train.writers import read_metrics
 
-pytestmark = pytest.mark.xdist_group('multiprocess')
 ARGUMENTS = (
   *tiny.ARGUMENTS,
   '--config.data.phantom_images=120',

@@ -52,6 +52,12 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
     logging.info('evaluate: done before.')
     return False
 
+  if not judges.has_judge(config, workdir):
+    logging.warning(
+      'evaluate: left out, for there is no classifier trained on real images to judge with; add real to '
+      'config.classify.regimes and run --stage=classify.'
+    )
+    return False
   judge = judges.load_judge(config, workdir)
   encoder = judges.load_encoder(config, judge)
   leakage = check_leakage(data, manifests, judge)

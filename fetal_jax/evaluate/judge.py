@@ -1,6 +1,7 @@
 """Who judges synthetic images: a classifier of this run, and the encoder that distances are measured in."""
 
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import ml_collections
@@ -14,6 +15,16 @@ from fetal_jax.evaluate.features import Encoder
 from fetal_jax.files import PathLike, read_json
 
 
+def has_judge(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
+  """Whether the run has a classifier that `load_judge` would take, or names one."""
+  return config.evaluate.classifier != 'auto' or any(_candidates(workdir))
+
+
+def _candidates(workdir: PathLike) -> Iterator[pathlib.Path]:
+  """Of classifiers trained on real images alone."""
+  return pathlib.Path(workdir).glob('classify/*/real/seed_0/metrics.json')
+
+
 def load_judge(config: ml_collections.ConfigDict, workdir: PathLike) -> Encoder:
   """The classifier that says what a synthetic image shows: trained by this run on real training images alone.
 
@@ -25,7 +36,7 @@ def load_judge(config: ml_collections.ConfigDict, workdir: PathLike) -> Encoder:
   model = config.evaluate.classifier
   if model == 'auto':
     scores = {}
-    for path in sorted(pathlib.Path(workdir).glob('classify/*/real/seed_0/metrics.json')):
+    for path in sorted(_candidates(workdir)):
       metrics = read_json(path)
       scores[metrics['model']] = max(row['score'] for row in metrics['history'])
     if not scores:
