@@ -2,8 +2,9 @@
 
     python -m fetal_jax.main --config=configs/fast.py --workdir=runs/fast
 
-FETAL_PLANES_DB at 128 px with the data set's own patient-disjoint columns, the width-128 ADM, DPM-Solver++(2M) in
-25 steps instead of 250, three seeds, and an honest protocol: validation patients choose the epoch.
+FETAL_PLANES_DB at 128 px with the data set's own patient-disjoint columns, the width-128 ADM, 25 ancestral
+steps instead of 250 (of the few-step samplers the nearest to real images in docs/performance.md), three seeds, and an
+honest protocol: validation patients choose the epoch. --stage=sweep measures the choice on your own model.
 
 Fetches the published archive (2.1 GB) unless --config.data.path names it. Hardware: one 40 GB GPU or a TPU host.
 Time, counted from FLOPs at 200 TFLOP/s sustained and not measured: 5 h training, half an hour sampling; the
@@ -20,6 +21,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.name = 'fast'
   config.data.update(source='fetal_planes_db', image_size=128, split='official')
   config.diffusion.update(steps=50_000, warmup_steps=500)
-  config.sample.update(rounds=2, per_class=5000, method='dpmpp_2m', steps=25, guidance_scale=0.5)
+  config.sample.update(rounds=2, per_class=5000, method='ancestral', steps=25, guidance_scale=0.5)
   config.classify.update(protocol='honest', num_seeds=3, epochs=50, pretrain_epochs=15, batch_size=64)
   return config
