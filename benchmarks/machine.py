@@ -53,5 +53,5 @@ def describe() -> dict[str, Any]:
     'cpu': cpu_name(),
     'cores': cores(),
     'memory_gib': round(pages / 2**30, 1),
-    'system': f'{platform.system()} {platform.release()}',
+    'system': f'{platform.system()} {".".join(platform.release().split(".")[:2])}',
   }
