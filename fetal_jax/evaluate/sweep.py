@@ -25,7 +25,7 @@ from fetal_jax.grid import grid
 from fetal_jax.synthesis.api import Sampler
 from fetal_jax.synthesis.generate import sampler_settings
 from fetal_jax.synthesis.sampling import to_float
-from fetal_jax.synthesis.trained import Trained, load_trained
+from fetal_jax.synthesis.trained import Trained, describe, load_trained
 
 WHY = 'the fewest steps, then the lowest KID, among the settings whose KID is within one standard deviation of the lowest'
 _COLUMNS = 12  # of the grids
@@ -45,15 +45,15 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
   """
   workdir, c = pathlib.Path(workdir), config.sweep
   folder = workdir / 'sweep'
-  data, trained = prepare.load(workdir), load_trained(workdir)
-  judges.check_split(data, trained.split_hash, str(workdir / 'diffusion'))
-  common = sampler_settings(config, has_guide=trained.guide is not None)
-  settings = make_settings(config, has_guide=trained.guide is not None)
+  data, model = prepare.load(workdir), describe(workdir)
+  judges.check_split(data, model.split_hash, str(workdir / 'diffusion'))
+  common = sampler_settings(config, has_guide=model.has_guide)
+  settings = make_settings(config, has_guide=model.has_guide)
   about = {
-    'images': c.per_class * len(trained.class_names),
+    'images': c.per_class * len(model.class_names),
     'seed': config.seed,
-    'checkpoint_step': trained.step,
-    'split_hash': trained.split_hash,
+    'checkpoint_step': model.step,
+    'split_hash': model.split_hash,
     'classifier': config.evaluate.classifier,
     'encoder': config.evaluate.encoder,
     'common': {k: v for k, v in common.items() if k not in ('method', 'steps', 'guidance_scale')},
@@ -63,7 +63,7 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
     logging.info('sweep: done before (%d settings).', len(settings))
     return False
 
-  judge = judges.load_judge(config, workdir)
+  trained, judge = load_trained(workdir), judges.load_judge(config, workdir)
   encoder = judges.load_encoder(config, judge)
   side = 'validation' if len(data.split.validation) else 'test'
   if side == 'test':
