@@ -20,8 +20,16 @@ def get_config() -> ml_collections.ConfigDict:
   config.unlock()
   config.data.update(source='fetal_planes_db', split='official')
   config.diffusion.update(
-    steps=3000, ema_rates=(0.998,), eval_every=500, preview_every=500, checkpoint_every=500
+    steps=5000, ema_rates=(0.999,), eval_every=500, preview_every=1000, checkpoint_every=500
   )
-  config.sample.update(per_class=100, steps=50, batch_size=50)
-  config.classify.update(epochs=8, pretrain_epochs=4, batch_size=16)
+  config.sample.update(per_class=150, steps=50, batch_size=50)
+  config.classify.update(
+    regimes=(*config.classify.regimes, 'synth_r12_kept', 'synth_r12_kept_then_real'),
+    curve=(300, 600, 1200),
+    curve_models=('resnet50', 'vit_b_32'),
+    epochs=8,
+    pretrain_epochs=4,
+    batch_size=16,
+    num_seeds=3,
+  )
   return config

@@ -120,6 +120,8 @@ def default_config() -> ml_collections.ConfigDict:
         'synth_r12',
         'synth_r12_then_real',
       ),
+      curve=(),  # numbers of synthetic images, such as (10_000, 20_000): accuracy against them, from and before real
+      curve_models=(),  # only these; () = all
       init_from=(),  # files of torchvision's or MedMamba's weights, at most one a model
       num_seeds=1,
       protocol='honest',  # honest (epoch chosen on validation patients) | paper (best test epoch)
@@ -143,6 +145,10 @@ def default_config() -> ml_collections.ConfigDict:
         medmamba_s=_d(),
         medmamba_b=_d(),
       ),
+    ),
+    filter=_d(  # of the regimes whose name has _kept
+      min_confidence=0.5,  # of the judging classifier (evaluate.classifier) in the label that was asked for
+      top_k=0,  # of those the most confident so many, a class and round; 0 = all
     ),
     evaluate=_d(
       classifier='auto',  # judges synthetic images: a model of classify in regime real; auto = the best of them
@@ -337,6 +343,10 @@ def validate(config: ml_collections.ConfigDict) -> None:
     for path in _get(config, key):
       if not pathlib.Path(path).is_file():
         raise UserError(f'config.{key}={path}: no such file; give a .pt, .pth or .safetensors file')
+  if not 0 <= config.filter.min_confidence < 1:
+    raise UserError(f'config.filter.min_confidence={config.filter.min_confidence}: must be in [0, 1)')
+  if config.filter.top_k < 0:
+    raise UserError(f'config.filter.top_k={config.filter.top_k}: must be at least 1, or 0 for all')
   _check_diffusion(config)
   _check_sample(config)
 

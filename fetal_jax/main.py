@@ -29,6 +29,7 @@ FLOW = {
   'diffusion': 'fetal_jax.train.diffusion',
   'sample': 'fetal_jax.synthesis.generate',
   'classify': 'fetal_jax.train.classify',
+  'filter': 'fetal_jax.evaluate.filter',
   'evaluate': 'fetal_jax.evaluate.audit',
   'report': 'fetal_jax.report.page',
 }
@@ -38,7 +39,7 @@ STAGES = {**FLOW, 'sweep': 'fetal_jax.evaluate.sweep'}  # the others run when th
 _ON_ONE_HOST = ('prepare', 'evaluate', 'report', 'sweep')
 
 _HELP = """\
-The flow: prepare -> diffusion -> sample -> classify -> evaluate -> report. A stage that is done says so and
+The flow: prepare -> diffusion -> sample -> classify -> filter -> evaluate -> report. A stage that is done says so and
 returns, one that was interrupted goes on, so the same command is also the way to resume. Beside it,
 --stage=sweep compares guidance scales, methods and steps of a trained model.
 

@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -16,15 +16,15 @@ from absl import logging
 
 from fetal_jax import config as config_lib
 from fetal_jax import parallel
-from fetal_jax.data import decode, loader, prepare
+from fetal_jax.data import loader, prepare
 from fetal_jax.errors import UserError
 from fetal_jax.files import PathLike, read_json, replacing, write_json
 from fetal_jax.progress import duration
-from fetal_jax.train import initial, loop, networks, overview
+from fetal_jax.train import initial, loop, networks, overview, regimes, synthetic_sets
 from fetal_jax.train.checkpoint import Checkpointer, log_resumption
 from fetal_jax.train.classify_step import Task, accuracy, make_task, predict
-from fetal_jax.train.regimes import REGIMES, rounds_needed, with_starts
 from fetal_jax.train.state import ClassifierState
+from fetal_jax.train.synthetic_sets import SyntheticSets
 from fetal_jax.train.writers import MetricWriter
 
 _STAGE_KEY = 3
@@ -42,8 +42,8 @@ class Sources:
 def make_sources(
   config: ml_collections.ConfigDict,
   data: prepare.Prepared,
-  rounds: Mapping[int, loader.Source],
-  regimes: Sequence[str],
+  synthetic: SyntheticSets,
+  names: Iterable[str],
 ) -> Sources:
   """The image sets of every regime under the config's protocol.
 
@@ -60,7 +60,7 @@ def make_sources(
   real = loader.Source(data.images, labels, side)
   test = loader.Source(data.images, labels, split.test)
   return Sources(
-    train={name: [real] * REGIMES[name].real + [rounds[r] for r in REGIMES[name].rounds] for name in regimes},
+    train={name: [real] * regimes.get(name).real + synthetic.sources(name) for name in names},
     select=loader.Source(data.images, labels, split.validation) if honest else test,
     test=test,
   )
@@ -69,7 +69,8 @@ def make_sources(
 def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   """Trains and judges all models x regimes x seeds that are not done yet.
 
-  Leaves `classify/<model>/<regime>/seed_<k>/` with metrics.json, predictions.csv and the selected weights.
+  Leaves `classify/<model>/<regime>/seed_<k>/` with metrics.json, predictions.csv and the selected weights. Regimes on
+  filtered images wait for the filter stage, whose judge is trained here.
 
   Returns:
     Whether there was anything to do.
@@ -77,24 +78,45 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   Raises:
     UserError: data or synthetic rounds are missing, or a run was done with other settings.
   """
+  return train_all(config, workdir, kept=False)
+
+
+def train_all(config: ml_collections.ConfigDict, workdir: PathLike, *, kept: bool) -> bool:
+  """`run` for the regimes on filtered images (`kept`) or for all others; without any, false."""
   workdir, c = pathlib.Path(workdir), config.classify
+  stage = 'filter' if kept else 'classify'
+  runs = [
+    (model, seed, regime)
+    for model in c.models
+    for seed in range(c.num_seeds)
+    for regime in regimes.of_model(c, model)
+    if regimes.synthetic(regime).kept == kept
+  ]
+  if not runs:
+    return False
   data = prepare.load(workdir)
-  regimes = with_starts(c.regimes)
-  rounds, fingerprint = _load_rounds(workdir, config, rounds_needed(regimes), data.records.class_names)
-  runs = [(model, seed, regime) for model in c.models for seed in range(c.num_seeds) for regime in regimes]
+  names = list(dict.fromkeys(regime for _, _, regime in runs))
+  synthetic = synthetic_sets.load(
+    workdir,
+    config,
+    regimes.rounds_needed(names, config.sample.rounds),
+    data.records.class_names,
+    kept=kept,
+  )
   weights = _initial_weights(config, len(data.records.class_names), data.images.shape[1:])
   settings = {
-    run: _settings(config, run[0], data.info['split_hash'], weights.get(run[0])) + fingerprint(run[2])
+    run: _settings(config, run[0], data.info['split_hash'], weights.get(run[0]))
+    + synthetic.fingerprint(run[2])
     for run in runs
   }
   todo = [run for run in runs if not _is_done(_folder(workdir, *run), settings[run])]
   if not todo:
-    logging.info('classify: done before (%d runs).', len(runs))
+    logging.info('%s: done before (%d runs).', stage, len(runs))
     return False
-  logging.info('classify: %d of %d runs to do.', len(todo), len(runs))
+  logging.info('%s: %d of %d runs to do.', stage, len(todo), len(runs))
   mesh = parallel.make_mesh(config.mesh.data, config.mesh.fsdp)
   parallel.check_batch(mesh, c.batch_size, 'classify.batch_size')
-  sources = make_sources(config, data, rounds, regimes)
+  sources = make_sources(config, data, synthetic, names)
   for model in dict.fromkeys(run[0] for run in todo):
     task = make_task(config, model, len(data.records.class_names), data.images.shape[1:], mesh)
     for run in todo:
@@ -125,6 +147,8 @@ def _settings(
   harmless = (
     'models',
     'regimes',
+    'curve',
+    'curve_models',
     'num_seeds',
     'checkpoint_epochs',
     'eval_batch_size',
@@ -153,7 +177,7 @@ def train_one(
   train_sources = sources.train[regime]
   images = sum(len(s.indices) for s in train_sources)
   epoch_steps = max(1, round(images / (c.batch_size * c.steps_per_call))) * c.steps_per_call
-  synthetic_only = not REGIMES[regime].real
+  synthetic_only = not regimes.get(regime).real
   epochs = (c.pretrain_epochs or c.epochs) if synthetic_only else c.epochs
   # All regimes of a seed share their initial weights and their randomness: differences are the data's.
   key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), _STAGE_KEY), seed)
@@ -174,7 +198,7 @@ def train_one(
       log_resumption(title, start, epochs * epoch_steps)
     else:
       state = task.init(key_init)
-      if pretraining := REGIMES[regime].start:
+      if pretraining := regimes.get(regime).start:
         variables = _load_selected(_folder(workdir, task.name, seed, pretraining), task)
         state = dataclasses.replace(state, variables=variables)
       elif weights:
@@ -256,7 +280,7 @@ def train_one(
     'test_accuracy': accuracy(test_probabilities, sources.test),
     'test_accuracy_last': accuracy(test_last, sources.test),
     'seconds': seconds + time.monotonic() - clock,
-    'initialised_from': REGIMES[regime].start,
+    'initialised_from': regimes.get(regime).start,
     'init_from': weights and {'file': weights.path.name, 'sha256': weights.sha256},
     'settings': settings,
     'history': history,
@@ -311,33 +335,6 @@ def _load_selected(folder: pathlib.Path, task: Task) -> Any:
         f'{folder}: no selected weights to start from; delete this folder and run classify again'
       )
     return checkpointer.restore(step, task.like.variables)[0]
-
-
-def _load_rounds(
-  workdir: pathlib.Path, config: ml_collections.ConfigDict, count: int, class_names: Sequence[str]
-) -> tuple[dict[int, loader.Source], Callable[[str], str]]:
-  """The synthetic rounds as sources, and a function from a regime to the fingerprint of what it trains on."""
-  rounds, fingerprints = {}, {}
-  for r in range(1, count + 1):
-    folder = workdir / 'synthetic' / f'round_{r}'
-    if not (folder / 'manifest.json').is_file() or not read_json(folder / 'manifest.json').get('complete'):
-      raise UserError(f'{folder}: no finished synthetic round; run --stage=sample first')
-    manifest = read_json(folder / 'manifest.json')
-    if manifest['class_names'] != list(class_names):
-      raise UserError(
-        f'{folder}: its classes ({", ".join(manifest["class_names"])}) are not those of the prepared data '
-        f'({", ".join(class_names)}); use a new --workdir'
-      )
-    images, labels, _ = decode.read_images(folder, config.data.image_size, config.data.channels)
-    rounds[r] = loader.Source(images, labels, np.arange(len(images)), real=False)
-    fingerprints[r] = config_lib.config_hash([shard['sha256'] for shard in manifest['shards']])
-
-  def fingerprint(regime: str) -> str:
-    start = REGIMES[regime].start
-    used = set(REGIMES[regime].rounds) | set(REGIMES[start].rounds if start else ())
-    return ''.join('-' + fingerprints[r] for r in sorted(used))
-
-  return rounds, fingerprint
 
 
 def _write_predictions(

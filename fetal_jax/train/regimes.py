@@ -1,6 +1,7 @@
-"""The six training regimes of the paper, as data."""
+"""The six training regimes of the paper, as data, and those that ask further: how many images, which images."""
 
 import dataclasses
+import re
 from collections.abc import Iterable
 
 import ml_collections
@@ -17,12 +18,16 @@ class Regime:
     rounds: the rounds of synthetic images in its training set.
     real: whether the real training images are in it.
     start: the regime whose selected weights it starts from (shared, never trained twice), or None.
+    count: only the first so many synthetic images, equally many a class; all rounds where `rounds` is empty.
+    kept: only the synthetic images that the quality filter kept.
   """
 
   title: str
   rounds: tuple[int, ...] = ()
   real: bool = False
   start: str | None = None
+  count: int | None = None
+  kept: bool = False
 
 
 REGIMES: dict[str, Regime] = {
@@ -39,19 +44,67 @@ REGIMES: dict[str, Regime] = {
 }
 
 
+_COUNTED = re.compile(r'synth_([1-9]\d*)(_then_real|_plus_real)?')
+_KEPT = re.compile(r'(synth_(?:r1|r12))_kept(_then_real|_plus_real)?')
+
+
+def get(name: str) -> Regime:
+  """The regime of a name: one of `REGIMES`, or made from the name.
+
+  `synth_10000` takes the first 10,000 synthetic images, equally many a class; `synth_r12_kept` takes those of both
+  rounds that the quality filter kept. Each has `_then_real` (pretrained on them, fine-tuned on real images) and
+  `_plus_real` (mixed with real images).
+
+  Raises:
+    KeyError: there is no regime of that name.
+  """
+  if name in REGIMES:
+    return REGIMES[name]
+  if match := _COUNTED.fullmatch(name):
+    stem, use = f'synth_{match[1]}', match[2]
+    count, images = int(match[1]), f'{int(match[1]):,} synthetic'
+    made = Regime(f'Synthetic only, {int(match[1]):,}', count=count)
+  elif match := _KEPT.fullmatch(name):
+    stem, use = f'{match[1]}_kept', match[2]
+    images = f'the kept of {{{match[1].removeprefix("synth_")}}} synthetic'
+    made = Regime(f'Synthetic only, {images.removesuffix(" synthetic")}', REGIMES[match[1]].rounds, kept=True)
+  else:
+    raise KeyError(name)
+  if use == '_then_real':
+    return Regime(f'Pretrained on {images}, fine-tuned on real', real=True, start=stem)
+  if use == '_plus_real':
+    return dataclasses.replace(made, title=f'Real mixed with {images}', real=True)
+  return made
+
+
+def synthetic(name: str) -> Regime:
+  """The regime that brings the synthetic images: the one that `name` starts from, or `name` itself."""
+  regime = get(name)
+  return get(regime.start) if regime.start else regime
+
+
 def with_starts(names: Iterable[str]) -> list[str]:
   """The regimes to train, in an order in which each comes after the one it starts from."""
-  wanted = set(names)
-  wanted |= {start for name in wanted if (start := REGIMES[name].start)}
-  ordered: list[str] = []
-  for name in sorted(wanted, key=lambda name: (REGIMES[name].start is not None, list(REGIMES).index(name))):
-    ordered.append(name)
-  return ordered
+  wanted = dict.fromkeys(names)
+  wanted |= dict.fromkeys(start for name in wanted if (start := get(name).start))
+  known = list(REGIMES)
+  return sorted(
+    wanted, key=lambda name: (get(name).start is not None, known.index(name) if name in known else len(known))
+  )
 
 
-def rounds_needed(names: Iterable[str]) -> int:
-  """The number of synthetic rounds that these regimes use."""
-  return max((r for name in with_starts(names) for r in REGIMES[name].rounds), default=0)
+def of_model(classify: ml_collections.ConfigDict, model: str) -> list[str]:
+  """The regimes of `config.classify` that `model` is trained in, the curve's points among them."""
+  curve = []
+  if model in (classify.curve_models or classify.models):
+    curve = [f'synth_{count}{use}' for count in classify.curve for use in ('', '_then_real')]
+  return with_starts([*classify.regimes, *curve])
+
+
+def rounds_needed(names: Iterable[str], rounds: int) -> int:
+  """How many of the `rounds` synthetic rounds of a run these regimes use."""
+  used = [synthetic(name) for name in names]
+  return max((rounds if regime.count else max(regime.rounds, default=0) for regime in used), default=0)
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -66,12 +119,21 @@ def check(config: ml_collections.ConfigDict) -> None:
     if model not in known:
       raise UserError(f'config.classify.models: no classifier named {model!r}; there are: {", ".join(known)}')
   for regime in classify.regimes:
-    if regime not in REGIMES:
-      raise UserError(f'config.classify.regimes: no regime named {regime!r}; there are: {", ".join(REGIMES)}')
-  if rounds_needed(classify.regimes) > config.sample.rounds:
-    raise UserError(
-      f'config.sample.rounds={config.sample.rounds}: config.classify.regimes needs {rounds_needed(classify.regimes)}'
-    )
+    try:
+      get(regime)
+    except KeyError:
+      raise UserError(
+        f'config.classify.regimes: no regime named {regime!r}; there are: {", ".join(REGIMES)}, and synth_<number> and '
+        'synth_r1_kept, synth_r12_kept, each also with _then_real or _plus_real'
+      ) from None
+  for count in classify.curve:
+    if not isinstance(count, int) or count < 1:
+      raise UserError(f'config.classify.curve: {count!r} must be a number of synthetic images, at least 1')
+  for model in classify.curve_models:
+    if model not in classify.models:
+      raise UserError(f'config.classify.curve_models: {model!r} is not one of config.classify.models')
+  if (needed := rounds_needed(classify.regimes, config.sample.rounds)) > config.sample.rounds:
+    raise UserError(f'config.sample.rounds={config.sample.rounds}: config.classify.regimes needs {needed}')
   size, args = config.data.image_size, classify.model_args.vit_b_32
   if 'vit_b_32' in classify.models and size % args.get('patch_size', 32):
     raise UserError(

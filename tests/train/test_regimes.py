@@ -1,6 +1,11 @@
-"""The six regimes of the paper."""
+"""The six regimes of the paper, and those made from a name."""
 
-from fetal_jax.train.regimes import REGIMES, rounds_needed, with_starts
+import pytest
+
+from fetal_jax import config as config_lib
+from fetal_jax.errors import UserError
+from fetal_jax.train import regimes
+from fetal_jax.train.regimes import REGIMES, get, rounds_needed, synthetic, with_starts
 
 
 def test_pretraining_comes_before_what_starts_from_it_and_only_once():
@@ -11,9 +16,11 @@ def test_pretraining_comes_before_what_starts_from_it_and_only_once():
 
 
 def test_rounds_needed():
-  assert rounds_needed(['real']) == 0
-  assert rounds_needed(['synth_r1_then_real']) == 1
-  assert rounds_needed(list(REGIMES)) == 2
+  assert rounds_needed(['real'], 2) == 0
+  assert rounds_needed(['synth_r1_then_real'], 2) == 1
+  assert rounds_needed(list(REGIMES), 2) == 2
+  assert rounds_needed(['synth_r1_kept_then_real'], 2) == 1
+  assert rounds_needed(['synth_500'], 3) == 3
 
 
 def test_only_real_regimes_see_real_images():
@@ -23,3 +30,64 @@ def test_only_real_regimes_see_real_images():
     'synth_r1_plus_real',
     'synth_r12_then_real',
   }
+
+
+def test_a_name_makes_a_regime_of_so_many_images():
+  assert get('synth_10000') == regimes.Regime('Synthetic only, 10,000', count=10_000)
+  after = get('synth_10000_then_real')
+  assert (after.real, after.start, after.count) == (True, 'synth_10000', None)
+  assert synthetic('synth_10000_then_real') == get('synth_10000')
+  mixed = get('synth_10000_plus_real')
+  assert (mixed.real, mixed.start, mixed.count) == (True, None, 10_000)
+
+
+def test_a_name_makes_a_regime_of_kept_images():
+  assert (get('synth_r12_kept').rounds, get('synth_r12_kept').kept, get('synth_r12_kept').real) == (
+    (1, 2),
+    True,
+    False,
+  )
+  assert get('synth_r1_kept_then_real').start == 'synth_r1_kept'
+  assert '{r12}' in get('synth_r12_kept_then_real').title
+  mixed = get('synth_r1_kept_plus_real')
+  assert (mixed.real, mixed.start, mixed.rounds, mixed.kept) == (True, None, (1,), True)
+
+
+@pytest.mark.parametrize(
+  'name', ['', 'synth', 'synth_0', 'synth_-5', 'synth_r3_kept', 'real_kept', 'synth_5x']
+)
+def test_other_names_are_no_regimes(name):
+  with pytest.raises(KeyError):
+    get(name)
+
+
+def test_the_curve_adds_its_points_to_its_models_alone():
+  classify = config_lib.default_config().classify
+  with classify.unlocked():
+    classify.update(
+      models=('resnet50', 'swin_t'), regimes=('real',), curve=(60, 120), curve_models=('swin_t',)
+    )
+  assert regimes.of_model(classify, 'resnet50') == ['real']
+  assert regimes.of_model(classify, 'swin_t') == [
+    'real',
+    'synth_60',
+    'synth_120',
+    'synth_60_then_real',
+    'synth_120_then_real',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('values', 'words'),
+  [
+    ({'regimes': ('synth_r9',)}, "no regime named 'synth_r9'"),
+    ({'curve': (0,)}, 'curve: 0 must be'),
+    ({'curve_models': ('alexnet',)}, "curve_models: 'alexnet' is not one of"),
+  ],
+)
+def test_what_cannot_run_is_refused(values, words):
+  config = config_lib.default_config()
+  with config.unlocked():
+    config.classify.update(values)
+  with pytest.raises(UserError, match=words):
+    regimes.check(config)

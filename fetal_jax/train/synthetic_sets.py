@@ -1,0 +1,136 @@
+"""Which synthetic images a regime trains on: whole rounds, the first so many, or those that the filter kept."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+from jaxtyping import Int
+
+from fetal_jax import config as config_lib
+from fetal_jax.data import decode
+from fetal_jax.data.loader import Source
+from fetal_jax.errors import UserError
+from fetal_jax.files import PathLike, read_json
+from fetal_jax.train import regimes
+
+KEPT = 'synthetic/kept.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticSets:
+  """The finished synthetic rounds of a run.
+
+  Attributes:
+    rounds: all images of each round.
+    hashes: of each round's files.
+    kept: of each round the images that the filter kept; None where there is no filter's result.
+  """
+
+  rounds: Mapping[int, Source]
+  hashes: Mapping[int, str]
+  kept: Mapping[int, Int[np.ndarray, ' n']] | None = None
+
+  def sources(self, name: str) -> list[Source]:
+    """The synthetic images that regime `name` itself trains on, round after round.
+
+    Raises:
+      UserError: there are fewer images than the regime counts, or the filter has not run.
+    """
+    regime = regimes.get(name)
+    if regime.count:
+      return first_images([self.rounds[r] for r in sorted(self.rounds)], regime.count)
+    chosen = [self.rounds[r] for r in regime.rounds]
+    if not regime.kept:
+      return chosen
+    if self.kept is None:
+      raise UserError(f'regime {name}: {KEPT} is not there; run --stage=filter')
+    return [
+      dataclasses.replace(source, indices=self.kept[r])
+      for r, source in zip(regime.rounds, chosen, strict=True)
+    ]
+
+  def fingerprint(self, name: str) -> str:
+    """Identifies the synthetic images that regime `name` trains on, its start included."""
+    regime = regimes.synthetic(name)
+    used = sorted(self.rounds) if regime.count else sorted(regime.rounds)
+    marks = [self.hashes[r] for r in used]
+    if regime.kept and self.kept is not None:
+      marks += [config_lib.config_hash(self.kept[r].tolist()) for r in used]
+    return ''.join('-' + mark for mark in marks)
+
+
+def first_images(rounds: Sequence[Source], count: int) -> list[Source]:
+  """The first `count` images of the rounds together, equally many a class (but for a remainder).
+
+  So a smaller set is part of every larger one, and as many images as a round has are that round.
+
+  Raises:
+    UserError: there are not so many.
+  """
+  num_classes = 1 + max(int(source.labels.max()) for source in rounds)
+  left = count // num_classes + (np.arange(num_classes) < count % num_classes)
+  chosen = []
+  for source in rounds:
+    labels = source.labels[source.indices]
+    mine = np.concatenate([np.flatnonzero(labels == k)[: left[k]] for k in range(num_classes)])
+    left -= np.bincount(labels[mine], minlength=num_classes)
+    if len(mine):
+      chosen.append(dataclasses.replace(source, indices=source.indices[np.sort(mine)]))
+  if left.any():
+    total = sum(len(source.indices) for source in rounds)
+    raise UserError(
+      f'config.classify.curve: {count:,} images of {num_classes} classes are more than the {total:,} synthetic ones; '
+      'ask for fewer, or set config.sample.per_class higher'
+    )
+  return chosen
+
+
+def load(
+  workdir: PathLike,
+  config: ml_collections.ConfigDict,
+  count: int,
+  class_names: Sequence[str],
+  *,
+  kept: bool = False,
+) -> SyntheticSets:
+  """Reads rounds 1 to `count` of a run, and (`kept`) what the filter kept of them.
+
+  Raises:
+    UserError: a round is not finished or of other classes, or the filter's result is of other rounds.
+  """
+  workdir = pathlib.Path(workdir)
+  rounds, hashes = {}, {}
+  for r in range(1, count + 1):
+    folder = workdir / 'synthetic' / f'round_{r}'
+    if not (folder / 'manifest.json').is_file() or not read_json(folder / 'manifest.json').get('complete'):
+      raise UserError(f'{folder}: no finished synthetic round; run --stage=sample first')
+    manifest = read_json(folder / 'manifest.json')
+    if manifest['class_names'] != list(class_names):
+      raise UserError(
+        f'{folder}: its classes ({", ".join(manifest["class_names"])}) are not those of the prepared data '
+        f'({", ".join(class_names)}); use a new --workdir'
+      )
+    images, labels, _ = decode.read_images(folder, config.data.image_size, config.data.channels)
+    rounds[r] = Source(images, labels, np.arange(len(images)), real=False)
+    hashes[r] = round_hash(manifest)
+  return SyntheticSets(rounds, hashes, _read_kept(workdir, hashes) if kept else None)
+
+
+def round_hash(manifest: Mapping[str, Any]) -> str:
+  """Identifies a round by the hashes of its shards."""
+  return config_lib.config_hash([shard['sha256'] for shard in manifest['shards']])
+
+
+def _read_kept(workdir: pathlib.Path, hashes: Mapping[int, str]) -> dict[int, Int[np.ndarray, ' n']] | None:
+  if not (workdir / KEPT).is_file():
+    return None
+  rounds = read_json(workdir / KEPT)['rounds']
+  for r, mark in hashes.items():
+    if rounds.get(str(r), {}).get('round_hash') != mark:
+      raise UserError(
+        f'{workdir / KEPT}: was made from another round {r}; delete this file and run --stage=filter'
+      )
+  return {r: np.asarray(rounds[str(r)]['kept'], np.int64) for r in hashes}
