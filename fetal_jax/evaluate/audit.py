@@ -127,6 +127,11 @@ def check_leakage(
       )
   judges.check_split(data, judge.split_hash, f'the judge {judge.name}')
   told = splits.describe(data.records, data.split)
+  if data.info['split'] != 'paper' and told['shared_patients']:
+    raise UserError(
+      f'split {data.info["split"]}: {told["shared_patients"]} patients are on both sides, which it promises not to '
+      'happen; delete the data folder of the workdir and prepare again'
+    )
   return {
     'split': data.info['split'],
     'split_hash': data.info['split_hash'],

@@ -15,6 +15,8 @@ from absl import logging
 
 from fetal_jax.files import PathLike, write_text
 
+_FLUSH_SECONDS = 5  # how far TensorBoard is behind a running training
+
 
 class MetricWriter:
   """Writes to `<directory>/metrics.jsonl` and TensorBoard; only the first process writes.
@@ -36,7 +38,7 @@ class MetricWriter:
     kept = [row for row in read_metrics(self._path) if row['step'] <= start_step]
     write_text(self._path, ''.join(json.dumps(row) + '\n' for row in kept))
     self._file = self._path.open('a', encoding='utf-8')
-    self._tensorboard = SummaryWriter(str(directory), purge_step=start_step + 1)
+    self._tensorboard = SummaryWriter(str(directory), purge_step=start_step + 1, flush_secs=_FLUSH_SECONDS)
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """One line and one event a name; not-a-number becomes null in the JSON line."""
