@@ -1,4 +1,4 @@
-"""Reads what the optional stages left: `evaluate/` (fidelity, copies, leakage) and `sweep/`."""
+"""Reads what the optional stages left: the filter's choice, `evaluate/` (fidelity, copies, leakage) and `sweep/`."""
 
 import pathlib
 import re
@@ -8,6 +8,9 @@ from fetal_jax import files
 from fetal_jax.errors import UserError
 
 INPUTS = (
+  'synthetic/kept.json',
+  'synthetic/kept.png',
+  'synthetic/dropped.png',
   'evaluate/results.json',
   'evaluate/pairs_*.png',
   'sweep/results.json',
@@ -44,6 +47,37 @@ def read_evaluation(
     f'Fidelity, copies and leakage: evaluate/results.json {problem}; run --stage=evaluate again.'
   )
   return None
+
+
+def read_kept(
+  workdir: pathlib.Path, rounds: list[dict[str, Any]], missing: list[str]
+) -> dict[str, Any] | None:
+  """What the filter stage kept: `judge`, `rule`, `class_names` and, by round, counts by class.
+
+  Returns:
+    None if it has not run, or not on the rounds that are there now.
+  """
+  path = workdir / 'synthetic' / 'kept.json'
+  if not path.is_file():
+    return None
+  from fetal_jax.train import synthetic_sets
+
+  found = read_json(path)
+  marks = {
+    str(r['round']): synthetic_sets.round_hash(read_json(workdir / r['folder'] / 'manifest.json'))
+    for r in rounds
+  }
+  if {r: about.get('round_hash') for r, about in found['rounds'].items()} != marks:
+    missing.append(
+      'Quality filter: synthetic/kept.json is about other synthetic rounds than those that are there; delete it and run '
+      '--stage=filter.'
+    )
+    return None
+  counts = ('asked', 'judged_right', 'kept_per_class')
+  return {
+    **{key: found[key] for key in ('judge', 'rule', 'class_names')},
+    'rounds': {r: {key: about[key] for key in counts} for r, about in found['rounds'].items()},
+  }
 
 
 def read_sweep(workdir: pathlib.Path) -> dict[str, Any] | None:

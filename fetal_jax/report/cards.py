@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from fetal_jax.report import copied, fidelity, paper, summary, tables
+from fetal_jax.report import copied, fidelity, filtering, paper, summary, tables
 from fetal_jax.report.collect import model_title
 
 _DATA = pathlib.Path(__file__).parent.parent / 'data'
@@ -63,6 +63,7 @@ def facts(results: dict[str, Any]) -> dict[str, Any]:
     'drawn': drawn,
     'size': size_category(drawn),
     'sampler': _sampler(rounds),
+    'kept': _kept(results),
     'training': _training(results),
     'did_it_help': summary.did_it_help(results),
     'longer_training': summary.longer_training(results),
@@ -122,6 +123,14 @@ def _sampler(rounds: list[dict[str, Any]]) -> list[str]:
       + (f'; checkpoint of step {step:,}' if isinstance(step, int) else '')
     )
   return lines
+
+
+def _kept(results: dict[str, Any]) -> str:
+  """That a filter found some of the images better than others; '' where none has run."""
+  kept = results['filter'] and results['filter']['kept']
+  if not kept:
+    return ''
+  return f'{filtering.choice(kept)}; synthetic/kept.json lists them. This set holds all images.'
 
 
 def _training(results: dict[str, Any]) -> list[str]:

@@ -22,18 +22,7 @@ def differences(results: dict[str, Any]) -> Table | None:
     row = [Cell(model_title(model), small=f'real images: {100 * real["value"]:.1f} %')]
     for regime in regimes:
       found = compared['regimes'].get(regime)
-      if found is None:
-        row.append(Cell(DASH))
-        continue
-      change = found['difference']['accuracy']
-      clear = change['low'] is not None and (change['low'] > 0 or change['high'] < 0)
-      row.append(
-        Cell(
-          summary.signed(change['value']),
-          small=f'{_signed_interval(change)} · p\u00a0{p_value(found["p_value"])}',
-          best=clear,
-        )
-      )
+      row.append(difference_cell(found['difference']['accuracy'], found['p_value']) if found else Cell(DASH))
     rows.append(row)
   first = next(iter(models.values()))
   notes = [
@@ -56,10 +45,7 @@ def mcnemar(results: dict[str, Any]) -> Table | None:
   for model, compared in models.items():
     row = [Cell(model_title(model))]
     for regime in regimes:
-      tests = (compared['regimes'].get(regime) or {}).get('mcnemar') or []
-      counts = ', '.join(f'{t["only_baseline"]} : {t["only_regime"]}' for t in tests)
-      values = ', '.join(p_value(t['p_value']) for t in tests)
-      row.append(Cell(counts or DASH, small=f'p {values}' if tests else ''))
+      row.append(mcnemar_cell((compared['regimes'].get(regime) or {}).get('mcnemar')))
     rows.append(row)
   columns = ['Model', *(summary.regime_title(regime, results['rounds']) for regime in regimes)]
   note = 'Test images that only the classifier of real images has right : that only the other has right, seed by seed.'
@@ -83,14 +69,7 @@ def scores(results: dict[str, Any]) -> Table | None:
       title = Cell(model_title(model), small=summary.regime_title(regime, results['rounds']))
       cells = []
       for metric, (_, scale, digits) in _SCORES.items():
-        score = found['scores'][metric]
-        if score['value'] is None:
-          cells.append(Cell(DASH, small=score['why']))
-          continue
-        spread = f' · ±\u00a0{scale * score["sd"]:.{digits}f}' if score['sd'] is not None else ''
-        cells.append(
-          Cell(f'{scale * score["value"]:.{digits}f}', small=interval(score, scale, digits) + spread)
-        )
+        cells.append(score_cell(found['scores'][metric], scale, digits))
       rows.append([title, *cells])
   if not rows:
     return None
@@ -189,6 +168,29 @@ def _with_baseline(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _regimes(models: dict[str, dict[str, Any]]) -> list[str]:
   regimes = {r for compared in models.values() for r in compared['regimes']} - {comparisons.BASELINE}
   return sorted(regimes, key=lambda regime: order('', regime))
+
+
+def difference_cell(change: dict[str, Any], p: float | None = None) -> Cell:
+  """A difference in percentage points with its interval and p; highlighted where the interval leaves out 0."""
+  clear = change['low'] is not None and (change['low'] > 0 or change['high'] < 0)
+  small = _signed_interval(change) + (f' · p\u00a0{p_value(p)}' if p is not None else '')
+  return Cell(summary.signed(change['value']), small=small, best=clear)
+
+
+def mcnemar_cell(tests: list[dict[str, Any]] | None) -> Cell:
+  """The counts and p of McNemar's test, seed by seed."""
+  if not tests:
+    return Cell(DASH)
+  counts = ', '.join(f'{t["only_baseline"]} : {t["only_regime"]}' for t in tests)
+  return Cell(counts, small=f'p {", ".join(p_value(t["p_value"]) for t in tests)}')
+
+
+def score_cell(score: dict[str, Any], scale: float = 100, digits: int = 1) -> Cell:
+  """A score with its interval and its standard deviation over seeds."""
+  if score['value'] is None:
+    return Cell(DASH, small=score['why'])
+  spread = f' · ±\u00a0{scale * score["sd"]:.{digits}f}' if score['sd'] is not None else ''
+  return Cell(f'{scale * score["value"]:.{digits}f}', small=interval(score, scale, digits) + spread)
 
 
 def interval(found: dict[str, Any], scale: float, digits: int) -> str:

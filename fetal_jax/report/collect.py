@@ -6,15 +6,18 @@ import math
 import pathlib
 from typing import Any
 
+import ml_collections
+
 from fetal_jax import files
 from fetal_jax.errors import UserError
 from fetal_jax.evaluate import calibration, classification, comparison, uncertainty
 from fetal_jax.evaluate.classification import Predictions
 from fetal_jax.files import PathLike
-from fetal_jax.report import audits, comparisons, paper
+from fetal_jax.report import audits, comparisons, further, kinds, paper
+from fetal_jax.train import regimes as regimes_lib
 from fetal_jax.train.regimes import REGIMES
 
-STAGES = ('prepare', 'diffusion', 'sample', 'classify', 'evaluate', 'report', 'sweep')
+STAGES = ('prepare', 'diffusion', 'sample', 'classify', 'filter', 'evaluate', 'report', 'sweep')
 
 # Every file that the page shows something of. `config.json` and `stages.json` are hashed by content, below.
 _INPUTS = (
@@ -38,8 +41,9 @@ def read_results(workdir: PathLike) -> dict[str, Any]:
     A dict with `name`, `config`, `versions`, `git_commit`, `stages` (dicts by stage), `data` (the split in
     numbers, or None), `rounds` (manifests of the synthetic sets, in order), `diffusion` (the last value of
     every training metric, or None), `runs` (a dict for each model, regime and seed: its `metrics.json`, if that is
-    there, with `scores` from its predictions or None), `comparisons` (see `comparisons.compare`), `evaluation` and `sweep`
-    (what those stages found, or None) and `missing` (sentences). No local path is among them.
+    there, with `scores` from its predictions or None), `comparisons` (see `comparisons.compare`, of the main regimes), `curve` (see `further.curve`), `filter` (see
+    `further.filtered`, with what the filter `kept`, or None), `evaluation` and `sweep` (what those stages found, or
+    None) and `missing` (sentences). No local path is among them.
 
   Raises:
     UserError: a file is there but damaged.
@@ -54,6 +58,10 @@ def read_results(workdir: PathLike) -> dict[str, Any]:
     missing.append('Curves of the diffusion training: logs/diffusion/metrics.jsonl is not there.')
   data, rounds = _read_data(workdir, missing), _read_rounds(workdir, missing)
   runs, predictions = _read_runs(workdir, config, missing)
+  main = {
+    model: kept for model, by in predictions.items() if (kept := {r: by[r] for r in by if kinds.is_main(r)})
+  }
+  sizes = {r['round']: sum((r['counts'] or {}).values()) for r in rounds}
   results = {
     'name': config.get('name') or workdir.resolve().name,
     'config': config,
@@ -66,7 +74,9 @@ def read_results(workdir: PathLike) -> dict[str, Any]:
     'rounds': rounds,
     'diffusion': {key: values[-1] for key, (_, values) in curves.items()} or None,
     'runs': runs,
-    'comparisons': comparisons.compare(predictions, missing),
+    'comparisons': comparisons.compare(main, missing),
+    'curve': further.curve(predictions, sizes, missing),
+    'filter': _read_filter(workdir, rounds, predictions, missing),
     'evaluation': audits.read_evaluation(workdir, data, rounds, missing),
     'sweep': audits.read_sweep(workdir),
     'missing': missing,
@@ -123,6 +133,18 @@ def _read_rounds(workdir: pathlib.Path, missing: list[str]) -> list[dict[str, An
   return rounds
 
 
+def _read_filter(
+  workdir: pathlib.Path,
+  rounds: list[dict[str, Any]],
+  predictions: comparisons.AllPredictions,
+  missing: list[str],
+) -> dict[str, Any] | None:
+  """What the filter kept and what that changed; None where neither it nor its regimes have run."""
+  kept = audits.read_kept(workdir, rounds, missing)
+  changed = further.filtered(predictions, missing)
+  return {'kept': kept, **(changed or {'planned': None, 'models': {}})} if kept or changed else None
+
+
 def _read_runs(
   workdir: pathlib.Path, config: dict[str, Any], missing: list[str]
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[int, Predictions]]]]:
@@ -155,17 +177,38 @@ def _read_runs(
     absent = [
       f'{regime} (seed {seed})'
       for regime in asked.get('regimes') or ()
+      if kinds.is_main(regime)
       for seed in range(asked.get('num_seeds') or 1)
       if (model, regime, seed) not in done
     ]
     if runs and absent:
       missing.append(f'Not finished for {model_title(model)}: {", ".join(absent)}.')
+  further_runs = _further_runs(asked)
+  if runs and further_runs - done:
+    missing.append(
+      f'Not finished of the regimes by number of synthetic images and with the filter: {len(further_runs - done):,} of '
+      f'{len(further_runs):,} runs.'
+    )
   ordered: dict[str, dict[str, dict[int, Predictions]]] = {}
   for run in runs:
     key = run['model'], run['regime'], run['seed']
     if key in found:
       ordered.setdefault(key[0], {}).setdefault(key[1], {})[key[2]] = found[key]
   return runs, ordered
+
+
+def _further_runs(asked: dict[str, Any]) -> set[tuple[str, str, int]]:
+  """Model, regime and seed of what `config.classify` asks for beyond the main regimes."""
+  known = [regime for regime in asked.get('regimes') or () if kinds.find(regime)]
+  settings = {key: asked.get(key) or () for key in ('models', 'curve', 'curve_models')} | {'regimes': known}
+  classify = ml_collections.ConfigDict(settings)
+  return {
+    (model, regime, seed)
+    for model in classify.models
+    for regime in regimes_lib.of_model(classify, model)
+    if not kinds.is_main(regime)
+    for seed in range(asked.get('num_seeds') or 1)
+  }
 
 
 def _named_by(folder: pathlib.Path, protocol: str) -> dict[str, Any]:
@@ -177,13 +220,14 @@ def _named_by(folder: pathlib.Path, protocol: str) -> dict[str, Any]:
   return {'model': model, 'regime': regime, 'seed': int(number), 'protocol': protocol}
 
 
-def order(model: str, regime: str) -> tuple[int, str, int, str]:
-  """The place of a model and a regime in the paper's order; unknown ones come last, by name."""
+def order(model: str, regime: str) -> tuple[int, str, int, int, str]:
+  """The place of a model and a regime in the paper's order; others come last, by number of images and by name."""
   models, regimes = list(paper.MODELS), list(REGIMES)
   return (
     models.index(model) if model in models else len(models),
     model,
     regimes.index(regime) if regime in regimes else len(regimes),
+    kinds.count(regime) or 0,
     regime,
   )
 
@@ -231,6 +275,6 @@ def digest(workdir: PathLike, *settings: Any) -> str:
   here = pathlib.Path(__file__).parent
   for path in sorted(p for p in here.rglob('*') if p.suffix in ('.py', '.html', '.css', '.md')):
     sha.update(path.read_bytes())
-  for module in (classification, calibration, comparison, uncertainty):
+  for module in (classification, calibration, comparison, uncertainty, regimes_lib):
     sha.update(pathlib.Path(str(module.__file__)).read_bytes())
   return sha.hexdigest()

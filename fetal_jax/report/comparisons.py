@@ -2,7 +2,7 @@
 
 import dataclasses
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fetal_jax.errors import UserError
@@ -63,7 +63,21 @@ def best(compared: dict[str, Any]) -> str | None:
 
 
 def planned(predictions: AllPredictions, regimes: tuple[str, ...] = PLANNED) -> dict[str, Any] | None:
-  """The mean over models of the change in test accuracy from real images alone to the first of `regimes` that ran.
+  """The change in test accuracy from real images alone to the first of `regimes` that ran; see `paired`.
+
+  Raises:
+    UserError: not all runs were tested on the same images.
+  """
+  return first_pair(predictions, [(BASELINE, regime) for regime in regimes])
+
+
+def first_pair(predictions: AllPredictions, pairs: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
+  """`paired` of the first of `pairs` (baseline, regime) that a model has, None if there is none."""
+  return next(filter(None, (paired(predictions, *pair) for pair in pairs)), None)
+
+
+def paired(predictions: AllPredictions, baseline: str, regime: str) -> dict[str, Any] | None:
+  """The mean over models of the change in test accuracy from `baseline` to `regime`.
 
   Models count equally: only seeds that all of them have in both regimes are taken. A resample draws the same patients
   for all.
@@ -75,36 +89,34 @@ def planned(predictions: AllPredictions, regimes: tuple[str, ...] = PLANNED) -> 
   Raises:
     UserError: not all runs were tested on the same images.
   """
-  for regime in regimes:
-    both = {
-      model: sorted(set(by.get(BASELINE, {})) & set(by.get(regime, {}))) for model, by in predictions.items()
-    }
-    both = {model: seeds for model, seeds in both.items() if seeds}
-    seeds = sorted(set.intersection(*map(set, both.values()))) if both else []
-    if not seeds:
-      continue
-    before, after = (
-      {model: [predictions[model][which][seed] for seed in seeds] for model in both}
-      for which in (BASELINE, regime)
-    )
-    found = comparison.paired_difference(
-      [run for runs in before.values() for run in runs],
-      [run for runs in after.values() for run in runs],
-      'accuracy',
-      names=(BASELINE, regime),
-    )
-    first = next(iter(before.values()))[0]
-    return {
-      'baseline': BASELINE,
-      'regime': regime,
-      'models': {model: _accuracy(after[model]) - _accuracy(before[model]) for model in both},
-      'seeds': seeds,
-      'images': len(first),
-      'patients': len(set(first.patients.tolist())),
-      'metric': 'accuracy',
-      **dataclasses.asdict(found),
-    }
-  return None
+  both = {
+    model: sorted(set(by.get(baseline, {})) & set(by.get(regime, {}))) for model, by in predictions.items()
+  }
+  both = {model: seeds for model, seeds in both.items() if seeds}
+  seeds = sorted(set.intersection(*map(set, both.values()))) if both else []
+  if not seeds:
+    return None
+  before, after = (
+    {model: [predictions[model][which][seed] for seed in seeds] for model in both}
+    for which in (baseline, regime)
+  )
+  found = comparison.paired_difference(
+    [run for runs in before.values() for run in runs],
+    [run for runs in after.values() for run in runs],
+    'accuracy',
+    names=(baseline, regime),
+  )
+  first = next(iter(before.values()))[0]
+  return {
+    'baseline': baseline,
+    'regime': regime,
+    'models': {model: _accuracy(after[model]) - _accuracy(before[model]) for model in both},
+    'seeds': seeds,
+    'images': len(first),
+    'patients': len(set(first.patients.tolist())),
+    'metric': 'accuracy',
+    **dataclasses.asdict(found),
+  }
 
 
 def _accuracy(runs: list[Predictions]) -> float:

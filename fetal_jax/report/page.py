@@ -16,7 +16,9 @@ from fetal_jax.report import (
   certainty,
   collect,
   copied,
+  curve,
   fidelity,
+  filtering,
   paper,
   pictures,
   summary,
@@ -134,6 +136,8 @@ def compose(results: dict[str, Any], workdir: PathLike, *, show_real_images: boo
       'groups': certainty.subgroups(results),
       'longer_training': summary.longer_training(results),
     },
+    'curve': curve.section(results),
+    'filter': filtering.section(results, workdir),
     'models': models,
     'fidelity': {
       'overall': fidelity.overall(results),
@@ -254,10 +258,7 @@ def _limits(results: dict[str, Any]) -> list[str]:
     limits.insert(
       1, 'The split is by image, not by patient: accuracies say little about patients never seen.'
     )
-  if (
-    results['runs']
-    and max(len(runs) for by in summary.groups(results['runs']).values() for runs in by.values()) == 1
-  ):
+  if results['runs'] and all(run['seed'] == results['runs'][0]['seed'] for run in results['runs']):
     limits.append('One seed: how much an accuracy changes from one training to the next is not known here.')
   if longer := summary.longer_training(results):
     limits.append(longer)

@@ -37,8 +37,8 @@ def chart(name: str, alt: str, caption: str, draw: Any, *args: Any) -> Picture:
 
 
 def accuracies(results: dict[str, Any]) -> Picture | None:
-  """Test accuracy by model and regime beside the paper's; None without runs."""
-  if not results['runs']:
+  """Test accuracy by model and regime beside the paper's; None without runs of the main regimes."""
+  if not summary.groups(results['runs']):
     return None
   said = [
     f'{collect.model_title(model)}: '

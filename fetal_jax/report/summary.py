@@ -4,8 +4,8 @@ import math
 import statistics
 from typing import Any
 
+from fetal_jax.report import kinds
 from fetal_jax.report.collect import model_title
-from fetal_jax.train.regimes import REGIMES
 
 # How each score of a run is found; a run whose predictions are gone still has its test accuracy.
 SCORES = {
@@ -27,11 +27,20 @@ def mean_and_sd(values: list[float | None]) -> tuple[float, float | None] | None
 
 
 def groups(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-  """Runs as {model: {regime: [a run a seed]}}, in the order they come."""
+  """Runs of the main regimes as {model: {regime: [a run a seed]}}, in the order they come; see `kinds`."""
   grouped: dict[str, dict[str, list[dict[str, Any]]]] = {}
   for run in runs:
-    grouped.setdefault(run['model'], {}).setdefault(run['regime'], []).append(run)
+    if kinds.is_main(run['regime']):
+      grouped.setdefault(run['model'], {}).setdefault(run['regime'], []).append(run)
   return grouped
+
+
+def by_regime(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+  """Runs as {regime: [...]}, in the order they come."""
+  found: dict[str, list[dict[str, Any]]] = {}
+  for run in runs:
+    found.setdefault(run['regime'], []).append(run)
+  return found
 
 
 def mean_accuracy(runs: list[dict[str, Any]]) -> float:
@@ -48,12 +57,13 @@ def best_regime(regimes: dict[str, list[dict[str, Any]]], *, synthetic_only: boo
 
 def regime_title(regime: str, rounds: list[dict[str, Any]]) -> str:
   """The regime's title with the number of images that this run's rounds have."""
-  if regime not in REGIMES:
+  found = kinds.find(regime)
+  if found is None:
     return regime
   sizes = {r['round']: sum((r['counts'] or {}).values()) for r in rounds}
   r1 = f'{sizes[1]:,}' if 1 in sizes else 'round 1'
   r12 = f'{sizes[1] + sizes[2]:,}' if 1 in sizes and 2 in sizes else 'rounds 1 + 2'
-  return REGIMES[regime].title.format(r1=r1, r12=r12)
+  return found.title.format(r1=r1, r12=r12)
 
 
 def gains(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -116,21 +126,12 @@ def did_it_help(results: dict[str, Any]) -> str:
       'Whether synthetic data helped cannot be said: no model has predictions on real images alone and in one of the '
       'regimes that use synthetic and real ones.'
     )
-  models, seeds = len(planned['models']), len(planned['seeds'])
   what = {
     'synth_r12_then_real': 'starting from synthetic images of both rounds and fine-tuning on real ones',
     'synth_r1_then_real': 'starting from synthetic images of round 1 and fine-tuning on real ones',
     'synth_r1_plus_real': 'mixing synthetic images of round 1 with the real ones',
   }[planned['regime']]
-  better = sum(value > 0 for value in planned['models'].values())
-  over = f'mean over {models} models, better in {better} of them'
-  over = over if models > 1 else model_title(next(iter(planned['models'])))
-  over += f', {seeds} seeds each' if seeds > 1 else ', one seed each' if models > 1 else ', one seed'
-  change = (
-    f'{what} changed the test accuracy by {points(planned["value"])} against real images alone '
-    f'({"95 % interval over patients " if planned["low"] is not None else ""}{interval(planned)}; {over}; {planned["images"]:,} '
-    f'images of {planned["patients"]:,} patients)'
-  )
+  change = f'{what} {changed(planned, "real images alone")}'
   if planned['low'] is None:
     return f'Whether synthetic data helped cannot be said: {change}.'
   if planned['low'] > 0:
@@ -138,6 +139,24 @@ def did_it_help(results: dict[str, Any]) -> str:
   if planned['high'] < 0:
     return f'Synthetic data hurt: {change}.'
   return f'No difference by synthetic data could be shown: {change}.'
+
+
+def changed(found: dict[str, Any], against: str) -> str:
+  """What a paired comparison (see `comparisons.paired`) found, from the verb on."""
+  return (
+    f'changed the test accuracy by {points(found["value"])} against {against} '
+    f'({"95 % interval over patients " if found["low"] is not None else ""}{interval(found)}; {over(found)}; '
+    f'{found["images"]:,} images of {found["patients"]:,} patients)'
+  )
+
+
+def over(found: dict[str, Any]) -> str:
+  """What models and seeds a paired comparison is about."""
+  models, seeds = len(found['models']), len(found['seeds'])
+  better = sum(value > 0 for value in found['models'].values())
+  of = f'mean over {models} models, better in {better} of them'
+  of = of if models > 1 else model_title(next(iter(found['models'])))
+  return of + (f', {seeds} seeds each' if seeds > 1 else ', one seed each' if models > 1 else ', one seed')
 
 
 _COPY_SPACES = {'pixel': 'pixels', 'feature': 'the encoder’s features'}
@@ -256,16 +275,25 @@ def _lower_first(text: str) -> str:
 
 def longer_training(results: dict[str, Any]) -> str:
   """Said where runs with synthetic images took more optimiser steps than those without, their start's included."""
-  steps = {(run['model'], run['regime'], run['seed']): run.get('steps') or 0 for run in results['runs']}
+  steps = with_start(results['runs'], 'steps')
   ratios = []
   for run in results['runs']:
     real = steps.get((run['model'], 'real', run['seed']))
     if real and run['regime'] != 'real' and run.get('real_images'):
-      start = steps.get((run['model'], run.get('initialised_from'), run['seed']), 0)
-      ratios.append(((run.get('steps') or 0) + start) / real)
+      ratios.append(steps[run['model'], run['regime'], run['seed']] / real)
   if max(ratios, default=1) < 1.1:
     return ''
   return (
     f'Regimes with synthetic and real images took up to {max(ratios):.1f} times the optimiser steps of real images alone, '
     'their pretraining included: part of a gain may be that of longer training.'
   )
+
+
+def with_start(runs: list[dict[str, Any]], key: str) -> dict[tuple[str, str, int], int]:
+  """A number by model, regime and seed, that of the run whose weights it starts from added."""
+  own = {(run['model'], run['regime'], run['seed']): run.get(key) or 0 for run in runs}
+  starts = {(run['model'], run['regime'], run['seed']): run.get('initialised_from') for run in runs}
+  return {
+    (model, regime, seed): n + own.get((model, starts[model, regime, seed], seed), 0)
+    for (model, regime, seed), n in own.items()
+  }

@@ -12,12 +12,16 @@ from report import fake_audits
 from fetal_jax import files
 from fetal_jax.data import records as records_lib
 from fetal_jax.data import splits
+from fetal_jax.evaluate import filter as filtering
+from fetal_jax.report import kinds
+from fetal_jax.train import regimes as regimes_lib
+from fetal_jax.train import synthetic_sets
 
 CLASSES = ('abdomen', 'brain', 'femur', 'thorax', 'cervix', 'other')
 REGIMES = (
   'real', 'synth_r1', 'synth_r1_then_real', 'synth_r1_plus_real', 'synth_r12', 'synth_r12_then_real'
 )  # fmt: skip
-STARTS = {'synth_r1_then_real': 'synth_r1', 'synth_r12_then_real': 'synth_r12'}
+KEPT_SHARE = 0.75  # of the synthetic images, by the fake filter
 
 # Roughly how often a fake classifier is right; the page should look like a real one.
 SKILL = dict(zip(REGIMES, (0.88, 0.78, 0.92, 0.91, 0.84, 0.94), strict=True))
@@ -40,19 +44,25 @@ def make(
   evaluated: bool = False,
   copies: int = 0,
   swept: bool = False,
+  curve: Sequence[int] = (),
+  kept: Sequence[str] = (),
 ) -> pathlib.Path:
   """Writes data/, logs/, synthetic/, classify/ and config.json; `dataset` makes real TFDS rounds (slower).
 
-  `evaluated` and `swept` add what those stages leave; then `copies` of the synthetic images are training images.
+  `evaluated` and `swept` add what those stages leave; then `copies` of the synthetic images are training images. `curve`
+  adds regimes of so many synthetic images, `kept` regimes of filtered ones with what the filter leaves.
   """
   rng = np.random.default_rng(0)
-  _write_config(workdir, class_names, models, regimes, num_seeds, image_size, split, protocol)
+  asked = (*regimes, *kept)
+  _write_config(workdir, class_names, models, asked, num_seeds, image_size, split, protocol, curve)
   records, test = _write_data(workdir, rng, class_names, num_images, image_size, split)
   _write_diffusion(workdir, rng)
   for r in range(1, rounds + 1):
     _write_round(workdir, rng, r, class_names, per_class, image_size, dataset)
+  if kept:
+    write_kept(workdir, class_names, rounds, per_class)
   for model in models:
-    for regime in regimes:
+    for regime in (*asked, *(f'synth_{n}{use}' for n in curve for use in ('', '_then_real'))):
       for seed in range(num_seeds):
         counts = (records, test, rounds, per_class)
         write_run(workdir, model, regime, seed, *counts, protocol=protocol)
@@ -65,7 +75,9 @@ def make(
   return workdir
 
 
-def _write_config(workdir, class_names, models, regimes, num_seeds, image_size, split, protocol) -> None:
+def _write_config(
+  workdir, class_names, models, regimes, num_seeds, image_size, split, protocol, curve
+) -> None:
   config = {
     'name': 'fake',
     'seed': 0,
@@ -79,6 +91,8 @@ def _write_config(workdir, class_names, models, regimes, num_seeds, image_size, 
     'classify': {
       'models': list(models),
       'regimes': list(regimes),
+      'curve': list(curve),
+      'curve_models': [],
       'num_seeds': num_seeds,
       'protocol': protocol,
     },
@@ -179,12 +193,44 @@ def _write_round(workdir, rng, r, class_names, per_class, image_size, dataset) -
   Image.fromarray(rng.integers(0, 255, (96, 160), np.uint8)).save(folder / 'preview.png')
 
 
+def write_kept(workdir, class_names, rounds, per_class) -> None:
+  """synthetic/kept.json and its pictures, of a filter that agrees with all but the last images of each class."""
+  labels = np.repeat(np.arange(len(class_names)), per_class)
+  right = np.tile(np.arange(per_class) < round(KEPT_SHARE * per_class), len(class_names))
+  judged = np.where(right, labels, (labels + 1) % len(class_names))
+  probabilities = 0.9 * np.eye(len(class_names))[judged] + 0.1 / len(class_names)
+  chosen = filtering.select(probabilities, labels, min_confidence=0.5)
+  folder, found = workdir / 'synthetic', {}
+  for r in range(1, rounds + 1):
+    found[str(r)] = {
+      'round_hash': synthetic_sets.round_hash(files.read_json(folder / f'round_{r}' / 'manifest.json')),
+      'asked': np.bincount(labels).tolist(),
+      'judged_right': np.bincount(labels[right]).tolist(),
+      'kept_per_class': np.bincount(labels[chosen]).tolist(),
+      'kept': chosen.tolist(),
+    }
+  rule = {'min_confidence': 0.5, 'top_k': 0}
+  about = {'inputs': '0', 'judge': fake_audits.JUDGE, 'rule': rule, 'class_names': list(class_names)}
+  files.write_json(folder / 'kept.json', about | {'rounds': found})
+  for name, grey in (('kept', 200), ('dropped', 50)):
+    Image.new('L', (160, 96), grey).save(folder / f'{name}.png')
+
+
+def skill(regime: str, rounds: int, per_class: int) -> float:
+  """Roughly how often a fake classifier is right: of a further regime what the number of images suggests."""
+  plain = kinds.without_filter(regime)
+  if plain in SKILL:
+    return SKILL[plain] + 0.02 * (plain != regime)
+  share = min(1.0, kinds.images(plain, {}) / (rounds * per_class * len(CLASSES)))
+  return (0.6 + 0.25 * share) if kinds.use(plain) == 'synthetic' else (0.88 + 0.06 * share)
+
+
 def write_run(workdir, model, regime, seed, records, test, rounds, per_class, *, protocol='honest') -> None:
   """One classifier's metrics.json and predictions.csv."""
   rng = np.random.default_rng([seed, len(model), len(regime)])
   class_names = records.class_names
   labels = records.labels[test]
-  right = rng.random(len(test)) < SKILL[regime] - 0.1 * (model == 'vit_b_32')
+  right = rng.random(len(test)) < skill(regime, rounds, per_class) - 0.1 * (model == 'vit_b_32')
   target = np.where(right, labels, rng.integers(0, len(class_names), len(test)))
   logits = rng.normal(0, 0.7, (len(test), len(class_names))) + 5 * np.eye(len(class_names))[target]
   probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -202,9 +248,10 @@ def write_run(workdir, model, regime, seed, records, test, rounds, per_class, *,
       row += [class_names[labels[i]], class_names[predicted[i]]]
       writer.writerow([*row, *(f'{p:.6f}' for p in probabilities[i])])
   accuracy = float((predicted == labels).mean())
-  synthetic = (
-    {'1': 1, '12': 2}.get(regime.removeprefix('synth_r').split('_')[0], 0) if 'then' not in regime else 0
-  )
+  about = regimes_lib.get(regime)
+  sizes = {r: per_class * len(class_names) * (r <= rounds) for r in (1, 2)}
+  synthetic = 0 if about.start else kinds.images(kinds.without_filter(regime), sizes)
+  synthetic = round(synthetic * (KEPT_SHARE if about.kept else 1))
   history = [
     {
       'epoch': epoch,
@@ -217,9 +264,9 @@ def write_run(workdir, model, regime, seed, records, test, rounds, per_class, *,
   ]
   metrics = {
     'model': model, 'regime': regime, 'seed': seed, 'protocol': protocol, 'epochs': 20, 'selected_epoch': 17,
-    'steps': 200, 'batch_size': 32, 'real_images': 0 if regime in ('synth_r1', 'synth_r12') else 190,
-    'synthetic_images': min(synthetic, rounds) * per_class * len(class_names), 'parameters': 23_520_000,
+    'steps': 200, 'batch_size': 32, 'real_images': 190 if about.real else 0,
+    'synthetic_images': synthetic, 'parameters': 23_520_000,
     'train_accuracy': 0.97, 'validation_accuracy': accuracy, 'test_accuracy': accuracy,
-    'test_accuracy_last': accuracy - 0.01, 'seconds': 12.5, 'initialised_from': STARTS.get(regime), 'history': history,
+    'test_accuracy_last': accuracy - 0.01, 'seconds': 12.5, 'initialised_from': about.start, 'history': history,
   }  # fmt: skip
   files.write_json(folder / 'metrics.json', metrics)

@@ -36,7 +36,10 @@ _FRAME = """<!doctype html><title>frame</title>
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
-  workdir = fake_workdir.make(tmp_path_factory.mktemp('browser'), num_seeds=2, evaluated=True, swept=True)
+  workdir = fake_workdir.make(
+    tmp_path_factory.mktemp('browser'), models=('resnet50',), num_seeds=2, evaluated=True, swept=True, curve=(12, 24, 72),
+    kept=('synth_r12_kept', 'synth_r12_kept_then_real'),
+  )  # fmt: skip
   page.run(ml_collections.ConfigDict({'report': {'show_real_images': True}}), workdir)
   return workdir
 

@@ -9,7 +9,7 @@ from report import fake_workdir
 
 from fetal_jax import files
 from fetal_jax.errors import UserError
-from fetal_jax.report import audits, collect
+from fetal_jax.report import audits, collect, summary, tables
 from fetal_jax.report import examples as examples_of
 
 
@@ -66,6 +66,50 @@ def test_what_is_not_finished_is_said(tmp_path):
   assert 'round_2 is not finished' in said
   assert [r['round'] for r in results['rounds']] == [1]
   assert results['runs'][0]['scores'] is None
+
+
+def test_further_regimes_have_their_own_places(tmp_path):
+  """The tables, intervals and list of what is missing that are of the paper's regimes stay as they are."""
+  regimes = ('real', 'synth_r1', 'synth_r12', 'synth_r12_then_real')
+  made = {'models': ('resnet50',), 'num_images': 60, 'image_size': 8}
+  plain = collect.read_results(fake_workdir.make(tmp_path / 'plain', regimes=regimes, **made))
+  workdir = fake_workdir.make(
+    tmp_path / 'more',
+    regimes=regimes,
+    kept=('synth_r12_kept', 'synth_r12_kept_then_real'),
+    curve=(12, 24),
+    **made,
+  )
+  results = collect.read_results(workdir)
+  assert results['comparisons'] == plain['comparisons']
+  assert results['missing'] == plain['missing']
+  assert tables.overview(results) == tables.overview(plain)
+  assert tables.by_model(results) == tables.by_model(plain)
+  assert summary.best_of_many(results) == summary.best_of_many(plain)
+  assert summary.headline(results)['tiles'] == summary.headline(plain)['tiles']
+  ran = [run['regime'] for run in results['runs']]
+  assert ran[: len(regimes)] == list(regimes)
+  assert ran[len(regimes) :] == [
+    'synth_r12_kept', 'synth_r12_kept_then_real', 'synth_12', 'synth_12_then_real', 'synth_24', 'synth_24_then_real'
+  ]  # fmt: skip
+  assert set(results['curve']) == {'synthetic', 'then_real'}
+  assert list(results['filter']['models']['resnet50']) == ['synth_r12_kept', 'synth_r12_kept_then_real']
+
+
+def test_further_regimes_that_are_not_finished_are_counted(tmp_path):
+  fake_workdir.make(
+    tmp_path, models=('resnet50',), regimes=('real',), kept=('synth_r1_kept',), curve=(12, 24), num_images=60
+  )
+  assert collect.read_results(tmp_path)['curve']['then_real']
+  for name in ('synth_24', 'synth_24_then_real', 'synth_r1_kept'):
+    shutil.rmtree(tmp_path / 'classify' / 'resnet50' / name)
+  results = collect.read_results(tmp_path)
+  assert results['curve'] is None
+  assert results['missing'][:2] == [
+    'Not finished of the regimes by number of synthetic images and with the filter: 3 of 5 runs.',
+    'Accuracy by number of synthetic images: no model has predictions for 3 numbers; the scores of those that ran are in '
+    'results.csv.',
+  ]
 
 
 def test_predictions_alone_are_enough(tmp_path):
@@ -195,3 +239,7 @@ def test_digest_changes_with_what_the_page_shows_and_with_nothing_else(tmp_path)
   path = tmp_path / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'metrics.json'
   files.write_json(path, files.read_json(path) | {'selected_epoch': 3})
   assert collect.digest(tmp_path, True) != before
+  for name in ('kept.json', 'kept.png', 'dropped.png'):
+    before = collect.digest(tmp_path, True)
+    (tmp_path / 'synthetic' / name).write_text('{}')
+    assert collect.digest(tmp_path, True) != before

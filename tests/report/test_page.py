@@ -5,6 +5,7 @@ import html
 import html.parser
 import json
 import re
+import shutil
 
 import ml_collections
 import pytest
@@ -244,3 +245,67 @@ def test_new_audits_make_a_new_page(tmp_path):
   fake_workdir.make(tmp_path, models=(), num_images=60, evaluated=True, copies=12)
   assert page.run(CONFIG, tmp_path)
   assert 'Training images were copied, or nearly' in (tmp_path / 'report' / 'index.html').read_text()
+
+
+@pytest.fixture(scope='module')
+def further(tmp_path_factory):
+  """A report with a curve and a filter."""
+  workdir = fake_workdir.make(
+    tmp_path_factory.mktemp('further'), models=('resnet50',), regimes=('real', 'synth_r12', 'synth_r12_then_real'),
+    curve=(12, 24), kept=('synth_r12_kept', 'synth_r12_kept_then_real'), num_images=60, image_size=8,
+  )  # fmt: skip
+  page.run(CONFIG, workdir)
+  return workdir
+
+
+def test_curve_and_filter_have_their_sections(further):
+  results = files.read_json(further / 'report' / 'results.json')
+  assert len(results['summary']['sentences']) == 3
+  assert [p['images'] for p in results['curve']['synthetic']['models']['resnet50']['points']] == [12, 24, 96]
+  assert results['filter']['planned']['regime'] == 'synth_r12_kept_then_real'
+  assert results['filter']['kept']['rounds']['1']['kept_per_class'] == [6] * 6
+  text = (further / 'report' / 'index.html').read_text()
+  parsed = _Page(text)
+  assert {'#curve', '#filter'} <= {a['href'] for a in parsed.all('a')}
+  ids = [attributes.get('id') for _, attributes in parsed.elements]
+  assert {'curve-synthetic', 'curve-then-real', 'filter-changes', 'filter-classes'} <= set(ids)
+  assert text.index('id="certainty"') < text.index('id="curve"') < text.index('id="filter"')
+  alts = [image['alt'] for image in parsed.all('img')]
+  for start in ('Test accuracy against the number', 'Synthetic images. Kept', 'Synthetic images. Dropped'):
+    assert any(alt.startswith(start) for alt in alts)
+  plain = html.unescape(text).replace('\xa0', ' ')
+  markdown = (further / 'report' / 'report.md').read_text()
+  for said in (
+    'With synthetic images alone, test accuracy ', 'The filter kept 72 of 96 synthetic images', 'What the filter changed',
+  ):  # fmt: skip
+    assert said in plain
+    assert said in markdown
+  named = set(re.findall(r'\]\((figures/[^)]+)\)', markdown))
+  assert named == {f'figures/{path.name}' for path in (further / 'report' / 'figures').iterdir()}
+  assert {'figures/curve_synthetic.svg', 'figures/filter_dropped.png'} <= named
+  assert '\n\n\n' not in markdown
+  card = (further / 'report' / 'cards' / 'dataset.md').read_text()
+  assert 'The filter kept 72 of 96 synthetic images' in card
+  assert 'synthetic/kept.json lists them. This set holds all images.' in card
+
+
+def test_further_regimes_alone_make_a_page(further, tmp_path):
+  """Nothing but the curve has run: no table of the main regimes, and no error."""
+  shutil.copytree(further / 'classify', tmp_path / 'classify')
+  for path in (tmp_path / 'classify' / 'resnet50').iterdir():
+    if not re.fullmatch(r'synth_\d+', path.name):
+      shutil.rmtree(path)
+  page.run(CONFIG, tmp_path)
+  text = (tmp_path / 'report' / 'index.html').read_text()
+  _Page(text)
+  assert 'id="accuracy"' not in text
+  assert 'id="curve"' not in text
+  assert 'no model has predictions for 3 numbers' in text
+  assert len((tmp_path / 'report' / 'results.csv').read_text().splitlines()) == 3
+
+
+def test_pages_without_curve_and_filter_say_nothing_of_them(report, text):
+  assert 'id="curve"' not in text
+  assert 'id="filter"' not in text
+  assert 'Quality filter' not in (report / 'report.md').read_text()
+  assert 'filter kept' not in (report / 'cards' / 'dataset.md').read_text()

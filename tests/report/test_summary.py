@@ -122,3 +122,12 @@ def test_longer_training_is_said():
   ]
   assert 'up to 1.5 times the optimiser steps' in summary.longer_training(_results(runs=runs))
   assert summary.longer_training(_results(runs=[run('real', 100), run('synth_r1_plus_real', 100)])) == ''
+
+
+def test_what_a_run_starts_from_is_added():
+  runs = [
+    {'model': 'a', 'regime': 'x', 'seed': 0, 'steps': 5, 'initialised_from': None},
+    {'model': 'a', 'regime': 'y', 'seed': 0, 'steps': 7, 'initialised_from': 'x'},
+    {'model': 'a', 'regime': 'y', 'seed': 1, 'initialised_from': 'x'},
+  ]
+  assert summary.with_start(runs, 'steps') == {('a', 'x', 0): 5, ('a', 'y', 0): 12, ('a', 'y', 1): 0}

@@ -1,0 +1,157 @@
+"""The sentence, the tables and the charts of accuracy by number of synthetic images."""
+
+import fake_predictions
+import numpy as np
+import pytest
+
+from fetal_jax.evaluate import comparison
+from fetal_jax.report import certainty, curve, figures, further
+
+PATIENTS = np.repeat(np.arange(20), 2)
+
+
+def _right(n):
+  return fake_predictions.right_or_wrong(np.arange(40) < n, PATIENTS)
+
+
+def _results(models, sizes=None, *, seeds=(0,), **runs):
+  predictions = {
+    model: {regime: dict.fromkeys(seeds, _right(n)) for regime, n in right.items()}
+    for model, right in models.items()
+  }
+  found = further.curve(predictions, sizes or {1: 48, 2: 48}, [])
+  return {'curve': found, 'runs': runs.get('runs', []), 'rounds': []}
+
+
+def _run(regime, steps, start=None, **more):
+  return {'model': 'a', 'regime': regime, 'seed': 0, 'steps': steps, 'initialised_from': start, **more}
+
+
+@pytest.mark.parametrize(
+  ('right', 'said'),
+  [
+    (
+      (4, 20, 32),
+      'rises with their number: +70.0 points from 12 to 96 images (95 % interval over patients +',
+    ),
+    ((32, 20, 4), 'falls with their number: −70.0 points from 12 to 96 images'),
+    ((20, 36, 20), 'was not shown to change with their number: +0.0 points from 12 to 96 images'),
+  ],
+)
+def test_whether_more_images_help_is_the_last_against_the_first(right, said):
+  results = _results({'resnet50': dict(zip(('synth_12', 'synth_r1', 'synth_r12'), right, strict=True))})
+  text = curve.sentence(results)
+  assert text.startswith(f'With synthetic images alone, test accuracy {said}')
+  assert text.endswith('; ResNet50).')
+
+
+def test_what_none_gives_stands_beside():
+  right = {'real': 30, 'synth_r1_then_real': 20, 'synth_r12_then_real': 32}
+  text = curve.sentence(_results({'a': right, 'b': right}))
+  assert text.startswith(
+    'With pretraining on synthetic images and fine-tuning on real ones, test accuracy rises'
+  )
+  assert '+30.0 points from 48 to 96 images' in text
+  assert 'mean over 2 models), and +5.0 points from none (' in text
+
+
+def test_one_patient_gives_no_interval_and_no_claim():
+  one = fake_predictions.right_or_wrong([1, 0, 1], ['x', 'x', 'x'])
+  predictions = {'a': {regime: {0: one} for regime in ('synth_12', 'synth_r1', 'synth_r12')}}
+  results = {'curve': further.curve(predictions, {1: 48, 2: 48}, []), 'runs': [], 'rounds': []}
+  assert 'cannot be said to change with their number: +0.0 points' in curve.sentence(results)
+  assert 'no interval: one patient only' in curve.sentence(results)
+  figures.svg(curve.figure, _lines(results), {}, ['a'], theme=figures.DARK)
+
+
+def test_models_without_two_numbers_in_common_have_no_sentence_together():
+  results = _results(
+    {
+      'a': {'synth_12': 4, 'synth_24': 5, 'synth_36': 6},
+      'b': {'synth_36': 4, 'synth_60': 5, 'synth_72': 6},
+    },
+    {},
+  )
+  assert 'share no two numbers' in curve.sentence(results)
+  table = curve.table(results, 'synthetic')
+  assert [cell.text for cell in table.rows[0]] == ['a', '10.0', '12.5', '15.0', '–', '–', '+5.0']
+
+
+def test_the_table_has_every_point_and_both_changes():
+  right = {'real': 30, 'synth_12_then_real': 20, 'synth_r1_then_real': 26, 'synth_r12_then_real': 32}
+  results = _results({'resnet50': right}, seeds=(0, 1))
+  table = curve.table(results, 'then_real')
+  assert table.columns == [
+    'Model', '0: real images only', '12', '48', '96', 'From the fewest to the most', 'From none to the most'
+  ]  # fmt: skip
+  (row,) = table.rows
+  assert [cell.text for cell in row] == ['ResNet50', '75.0', '50.0', '65.0', '80.0', '+30.0', '+5.0']
+  assert row[0].small == '2 seeds'
+  expected = comparison.paired_difference(_right(20), _right(32))
+  assert row[-2] == certainty.difference_cell(
+    {'value': expected.value, 'low': expected.low, 'high': expected.high}
+  )
+  assert row[-2].best
+
+
+def test_the_papers_values_stand_where_the_counts_are_the_papers():
+  right = {'real': 30, 'synth_10000_then_real': 31, 'synth_r1_then_real': 32, 'synth_r12_then_real': 34}
+  as_paper = _results({'vit_b_32': right}, {1: 30_000, 2: 30_000})
+  small = [cell.small for cell in curve.table(as_paper, 'then_real').rows[0]]
+  assert [text.split('paper\xa0')[1:] for text in small[1:5]] == [['75.5'], [], ['89.6'], ['90.8']]
+  points = as_paper['curve']['then_real']['models']['vit_b_32']['points']
+  assert curve.papers('vit_b_32', points) == {0: 75.5, 30_000: 89.6, 60_000: 90.8}
+  assert 'Hollow: the paper.' in curve.picture(as_paper, 'then_real').caption
+  otherwise = _results({'vit_b_32': right}, {1: 15_000, 2: 30_000})
+  assert not any('paper' in cell.small for cell in curve.table(otherwise, 'then_real').rows[0])
+  assert 'paper' not in curve.picture(otherwise, 'then_real').caption
+
+
+def _lines(results, use='synthetic'):
+  return {model: about['points'] for model, about in results['curve'][use]['models'].items()}
+
+
+def test_the_chart_shows_means_and_intervals_by_doublings():
+  right = {'real': 30, 'synth_12_then_real': 20, 'synth_r1_then_real': 26, 'synth_r12_then_real': 32}
+  results = _results({'resnet50': right})
+  axes = curve.figure(_lines(results, 'then_real'), {}, ['resnet50'], figures.LIGHT).axes[0]
+  (line,) = axes.get_lines()
+  np.testing.assert_allclose(line.get_xydata(), [[0, 75], [1, 50], [3, 65], [4, 80]])
+  assert [label.get_text() for label in axes.get_xticklabels()] == ['0', '12', '48', '96']
+  (bars,) = axes.collections
+  points = results['curve']['then_real']['models']['resnet50']['points']
+  ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+  np.testing.assert_allclose(ends, [[100 * p['low'], 100 * p['high']] for p in points])
+
+
+def test_labels_that_would_overlap_are_left_out():
+  right = {f'synth_{n}': 4 for n in (10, 400, 410, 420)}
+  axes = curve.figure(_lines(_results({'a': right})), {}, ['a'], figures.LIGHT).axes[0]
+  assert [label.get_text() for label in axes.get_xticklabels()] == ['10', '', '', '420']
+
+
+def test_both_themes_say_what_they_show():
+  results = _results({'resnet50': {'synth_12': 4, 'synth_r1': 20, 'synth_r12': 32}})
+  picture = curve.picture(results, 'synthetic')
+  assert picture.file == 'curve_synthetic.svg'
+  assert set(picture.data) == {'light', 'dark'}
+  assert 'ResNet50: 10.0 % at 12, 50.0 % at 48, 80.0 % at 96' in picture.alt
+
+
+def test_longer_training_is_said():
+  right = {'a': {'synth_12': 4, 'synth_r1': 20, 'synth_r12': 32}}
+  runs = [_run('synth_12', 10), _run('synth_r1', 20), _run('synth_r12', 60)]
+  assert 'up to 6.0 times the optimiser steps' in curve.longer_training(_results(right, runs=runs))
+  same = [_run(regime, 10) for regime in right['a']]
+  assert curve.longer_training(_results(right, runs=same)) == ''
+
+
+def test_the_steps_of_a_start_count():
+  right = {'a': {'synth_12_then_real': 4, 'synth_r1_then_real': 20, 'synth_r12_then_real': 32}}
+  runs = [_run(f'{r}_then_real', 10, r) for r in ('synth_12', 'synth_r1', 'synth_r12')]
+  runs += [_run('synth_12', 10), _run('synth_r12', 50)]
+  assert 'up to 3.0 times' in curve.longer_training(_results(right, runs=runs))
+
+
+def test_without_a_curve_there_is_no_section():
+  assert curve.section({'curve': None}) is None
