@@ -24,7 +24,12 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.sample.update(per_class=150, steps=50, batch_size=50)
   config.classify.update(
-    regimes=(*config.classify.regimes, 'synth_r12_kept', 'synth_r12_kept_then_real'),
+    regimes=(
+      *config.classify.regimes,
+      'real_then_real',  # what longer training alone is worth
+      'synth_r12_kept',
+      'synth_r12_kept_then_real',
+    ),
     curve=(300, 600, 1200),
     curve_models=('resnet50', 'vit_b_32'),
     epochs=8,

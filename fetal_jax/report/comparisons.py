@@ -8,6 +8,7 @@ from typing import Any
 from fetal_jax.errors import UserError
 from fetal_jax.evaluate import comparison, uncertainty
 from fetal_jax.evaluate.classification import Predictions
+from fetal_jax.train.regimes import CONTROL
 
 BASELINE = 'real'
 
@@ -29,7 +30,8 @@ def compare(predictions: AllPredictions, problems: list[str]) -> dict[str, Any]:
     problems: where a sentence is added for what could not be compared.
 
   Returns:
-    A dict that JSON can hold: `planned` (see `planned`), `models`: {model: as `comparison.compare_regimes` returns
+    A dict that JSON can hold: `planned` (see `planned`), `control` (the same from `regimes.CONTROL`, None if that did not
+    run), `models`: {model: as `comparison.compare_regimes` returns
     it}, and `groups`: {model: {regime: {grouping: rows of `uncertainty.by_group`}}} for real images alone and for the
     best regime with synthetic ones.
   """
@@ -49,15 +51,16 @@ def compare(predictions: AllPredictions, problems: list[str]) -> dict[str, Any]:
     }
   try:
     fixed = planned(predictions)
+    control = paired(predictions, CONTROL, fixed['regime']) if fixed else None
   except UserError as error:
     problems.append(f'Whether synthetic data helped: {error}.')
-    fixed = None
-  return {'planned': fixed, 'models': models, 'groups': groups}
+    fixed = control = None
+  return {'planned': fixed, 'control': control, 'models': models, 'groups': groups}
 
 
 def best(compared: dict[str, Any]) -> str | None:
   """Of one model's regimes with synthetic images the one with the highest mean accuracy."""
-  others = [regime for regime in compared['regimes'] if regime != BASELINE]
+  others = [regime for regime in compared['regimes'] if regime not in (BASELINE, CONTROL)]
   scores = {regime: compared['regimes'][regime]['scores']['accuracy']['value'] for regime in others}
   return max(others, key=lambda regime: scores[regime], default=None)
 

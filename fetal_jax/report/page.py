@@ -25,7 +25,7 @@ from fetal_jax.report import (
   sweeps,
   tables,
 )
-from fetal_jax.train.regimes import REGIMES
+from fetal_jax.train.regimes import CONTROL, REGIMES
 
 CARDS = ('dataset', 'model')  # templates and files
 
@@ -226,9 +226,13 @@ def _facts(results: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _regimes(results: dict[str, Any]) -> list[tuple[str, str, str]]:
   """(title, paper's words, what it is) for the regimes that were run."""
-  ran = [regime for regime in REGIMES if any(run['regime'] == regime for run in results['runs'])]
+  ran = [regime for regime in (*REGIMES, CONTROL) if any(run['regime'] == regime for run in results['runs'])]
   return [
-    (summary.regime_title(regime, results['rounds']), paper.REGIMES[regime], _WHAT_REGIMES_ARE[regime])
+    (
+      summary.regime_title(regime, results['rounds']),
+      paper.REGIMES.get(regime, ''),
+      _WHAT_REGIMES_ARE[regime],
+    )
     for regime in ran
   ]
 
@@ -240,6 +244,8 @@ _WHAT_REGIMES_ARE = {
   'synth_r1_plus_real': 'Real images and those of round 1 in one training set.',
   'synth_r12': 'The synthetic images of both rounds, no real one.',
   'synth_r12_then_real': 'Starts from the weights of the regime on both rounds, then trains on the real images.',
+  CONTROL: 'A control that the paper does not have: starts from the weights of the regime on real images, and trains on '
+  'them again. What of a gain is longer training.',
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fetal_jax.report import kinds
 from fetal_jax.report.collect import model_title
+from fetal_jax.train.regimes import CONTROL
 
 # How each score of a run is found; a run whose predictions are gone still has its test accuracy.
 SCORES = {
@@ -51,7 +52,7 @@ def mean_accuracy(runs: list[dict[str, Any]]) -> float:
 
 def best_regime(regimes: dict[str, list[dict[str, Any]]], *, synthetic_only: bool = False) -> str | None:
   """The regime with the best mean test accuracy; with `synthetic_only`, of those other than `real`."""
-  names = [name for name in regimes if not (synthetic_only and name == 'real')]
+  names = [name for name in regimes if not (synthetic_only and name in ('real', CONTROL))]
   return max(names, key=lambda name: mean_accuracy(regimes[name]), default=None)
 
 
@@ -279,13 +280,22 @@ def longer_training(results: dict[str, Any]) -> str:
   ratios = []
   for run in results['runs']:
     real = steps.get((run['model'], 'real', run['seed']))
-    if real and run['regime'] != 'real' and run.get('real_images'):
+    if real and run['regime'] not in ('real', CONTROL) and run.get('real_images'):
       ratios.append(steps[run['model'], run['regime'], run['seed']] / real)
   if max(ratios, default=1) < 1.1:
     return ''
-  return (
+  said = (
     f'Regimes with synthetic and real images took up to {max(ratios):.1f} times the optimiser steps of real images alone, '
     'their pretraining included: part of a gain may be that of longer training.'
+  )
+  control = results['comparisons'].get('control')
+  if control is None:
+    return f'{said} The regime {CONTROL} would tell.'
+  title = _lower_first(regime_title(control['regime'], results['rounds']))
+  return (
+    f'{said} Against the control, real images trained on twice with nothing synthetic, "{title}" is '
+    f'{points(control["value"])} (95 % interval {interval(control)}), the mean over {len(control["models"])} '
+    f'model{"s" * (len(control["models"]) > 1)}.'
   )
 
 

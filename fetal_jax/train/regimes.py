@@ -44,12 +44,15 @@ REGIMES: dict[str, Regime] = {
 }
 
 
+# As many optimiser steps as pretraining brings, without synthetic images: tells their worth from that of training longer.
+CONTROL = 'real_then_real'
+
 _COUNTED = re.compile(r'synth_([1-9]\d*)(_then_real|_plus_real)?')
 _KEPT = re.compile(r'(synth_(?:r1|r12))_kept(_then_real|_plus_real)?')
 
 
 def get(name: str) -> Regime:
-  """The regime of a name: one of `REGIMES`, or made from the name.
+  """The regime of a name: one of `REGIMES`, `CONTROL`, or made from the name.
 
   `synth_10000` takes the first 10,000 synthetic images, equally many a class; `synth_r12_kept` takes those of both
   rounds that the quality filter kept. Each has `_then_real` (pretrained on them, fine-tuned on real images) and
@@ -60,6 +63,8 @@ def get(name: str) -> Regime:
   """
   if name in REGIMES:
     return REGIMES[name]
+  if name == CONTROL:
+    return Regime('Real images, trained twice', real=True, start='real')
   if match := _COUNTED.fullmatch(name):
     stem, use = f'synth_{match[1]}', match[2]
     count, images = int(match[1]), f'{int(match[1]):,} synthetic'
@@ -123,8 +128,8 @@ def check(config: ml_collections.ConfigDict) -> None:
       get(regime)
     except KeyError:
       raise UserError(
-        f'config.classify.regimes: no regime named {regime!r}; there are: {", ".join(REGIMES)}, and synth_<number> and '
-        'synth_r1_kept, synth_r12_kept, each also with _then_real or _plus_real'
+        f'config.classify.regimes: no regime named {regime!r}; there are: {", ".join(REGIMES)}, {CONTROL}, synth_<number> and '
+        'synth_r1_kept, synth_r12_kept, the last three also with _then_real or _plus_real'
       ) from None
   for count in classify.curve:
     if not isinstance(count, int) or count < 1:

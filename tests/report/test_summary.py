@@ -122,6 +122,33 @@ def test_longer_training_is_said():
   ]
   assert 'up to 1.5 times the optimiser steps' in summary.longer_training(_results(runs=runs))
   assert summary.longer_training(_results(runs=[run('real', 100), run('synth_r1_plus_real', 100)])) == ''
+  assert 'The regime real_then_real would tell.' in summary.longer_training(_results(runs=runs))
+
+
+def test_the_control_tells_longer_training_from_synthetic_data():
+  run = {'model': 'a', 'seed': 0, 'real_images': 9, 'initialised_from': None}
+  results = _results(
+    runs=[
+      run | {'regime': 'real', 'steps': 100},
+      run | {'regime': 'real_then_real', 'steps': 100, 'initialised_from': 'real'},
+      run | {'regime': 'synth_r12_then_real', 'steps': 200},
+    ]
+  )
+  results['comparisons']['control'] = _planned(0.012, -0.004, 0.03) | {'baseline': 'real_then_real'}
+  said = summary.longer_training(results)
+  assert 'is +1.2 points (95 % interval −0.4 to +3.0), the mean over 2 models.' in said
+  assert 'would tell' not in said
+
+
+def test_the_control_is_no_regime_with_synthetic_images():
+  runs = {
+    name: [{'test_accuracy': a}] for name, a in (('real', 0.5), ('real_then_real', 0.9), ('synth_r1', 0.4))
+  }
+  assert summary.best_regime(runs, synthetic_only=True) == 'synth_r1'
+  compared = {
+    'regimes': {n: {'scores': {'accuracy': {'value': r[0]['test_accuracy']}}} for n, r in runs.items()}
+  }
+  assert comparisons.best(compared) == 'synth_r1'
 
 
 def test_what_a_run_starts_from_is_added():

@@ -91,3 +91,10 @@ def test_what_cannot_run_is_refused(values, words):
     config.classify.update(values)
   with pytest.raises(UserError, match=words):
     regimes.check(config)
+
+
+def test_the_control_trains_twice_on_real_images_alone():
+  assert (get(regimes.CONTROL).real, get(regimes.CONTROL).start) == (True, 'real')
+  assert with_starts([regimes.CONTROL]) == ['real', regimes.CONTROL]
+  assert rounds_needed([regimes.CONTROL], 2) == 0
+  assert regimes.CONTROL not in REGIMES  # which are the paper's
