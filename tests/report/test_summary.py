@@ -142,7 +142,8 @@ def test_the_control_tells_longer_training_from_synthetic_data():
 
 def test_the_control_is_no_regime_with_synthetic_images():
   runs = {
-    name: [{'test_accuracy': a}] for name, a in (('real', 0.5), ('real_then_real', 0.9), ('synth_r1', 0.4))
+    name: [{'test_accuracy': a, 'scores': None}]
+    for name, a in (('real', 0.5), ('real_then_real', 0.9), ('synth_r1', 0.4))
   }
   assert summary.best_regime(runs, synthetic_only=True) == 'synth_r1'
   compared = {
