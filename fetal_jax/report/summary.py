@@ -133,8 +133,15 @@ def did_it_help(results: dict[str, Any]) -> str:
     'synth_r1_plus_real': 'mixing synthetic images of round 1 with the real ones',
   }[planned['regime']]
   change = f'{what} {changed(planned, "real images alone")}'
+  control = results['comparisons'].get('control')
+  if control is not None:
+    change += (
+      f', and by {points(control["value"])} ({interval(control)}) against training twice on real images'
+    )
   if planned['low'] is None:
     return f'Whether synthetic data helped cannot be said: {change}.'
+  if planned['low'] > 0 and control is not None and (control['low'] is None or control['low'] <= 0):
+    return f'That synthetic data helped more than longer training does could not be shown: {change}.'
   if planned['low'] > 0:
     return f'Synthetic data helped: {change}.'
   if planned['high'] < 0:

@@ -140,6 +140,21 @@ def test_the_control_tells_longer_training_from_synthetic_data():
   assert 'would tell' not in said
 
 
+@pytest.mark.parametrize(
+  ('low', 'said'),
+  [
+    (0.002, 'Synthetic data helped: '),
+    (-0.002, 'That synthetic data helped more than longer training does could not'),
+  ],
+)
+def test_the_control_has_a_say_in_the_verdict(low, said):
+  results = _results(_planned(0.05, 0.02, 0.08))
+  results['comparisons']['control'] = _planned(0.01, low, 0.03) | {'baseline': 'real_then_real'}
+  text = summary.did_it_help(results)
+  assert text.startswith(said)
+  assert f'and by +1.0 points ({summary.signed(low)} to +3.0) against training twice on real images.' in text
+
+
 def test_the_control_is_no_regime_with_synthetic_images():
   runs = {
     name: [{'test_accuracy': a, 'scores': None}]
