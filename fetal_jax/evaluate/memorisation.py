@@ -16,6 +16,7 @@ from scipy import stats
 from fetal_jax.errors import UserError
 from fetal_jax.evaluate import copies
 from fetal_jax.evaluate.copies import Features, Images, Nearest, Pixels, Space, Transform
+from fetal_jax.evaluate.duplicates import duplicates
 from fetal_jax.evaluate.neighbours import TILE
 from fetal_jax.grid import grid
 
@@ -98,7 +99,10 @@ def audit(
     spaces['feature'], notes['feature'] = None, 'no encoder was given'
   else:
     spaces['feature'] = compare(synthetic, train, heldout, Features(encoder, tile), pairs, judged)
-  verdicts = [space['near']['copied'] for space in spaces.values() if space and space['near']]
+  examined = [space for space in spaces.values() if space]
+  verdicts = [space['near']['copied'] for space in examined if space['near']]
+  # One copy is enough; that there is none says nothing of shares.
+  verdicts += [True for space in examined if space['duplicates'] and space['duplicates']['count']]
   return {
     'n_synthetic': len(synthetic),
     'n_train': len(train),
@@ -151,7 +155,7 @@ def compare(
     `histogram` of the ratio: bin `edges`, counts of `synthetic` and `heldout`;
     `authpct`, `authpct_heldout`: `authentic`, as percentages;
     `c_t`, `nearer`: see `copying_score`, and the probability that a synthetic image is nearer than a held-out one;
-    `near`: see `near_share`;
+    `near`: see `near_share`; `duplicates`: see `duplicates.duplicates`, of all synthetic images;
     `pairs`: of the closest, ascending: `synthetic` and `train` (indices), `flip` and `shift` [down, right] in pixels of
     32 x 32 that the training image goes through, `distance`, `ratio`, and `heldout_percentile`: of held-out images
     that are nearer.
@@ -164,6 +168,7 @@ def compare(
   n = len(heldout)
   median = float(np.median(fresh.distances)) if n else 0.0
   near = near_share(found.distances, fresh.distances)
+  alone = duplicates(closest.distances, fresh.distances)
   if not n:
     notes |= dict.fromkeys(
       ('median_heldout', 'ratio', 'histogram', 'authpct_heldout', 'c_t', 'nearer'), 'no held-out images'
@@ -179,6 +184,8 @@ def compare(
       if n < least
       else 'the nearest of the held-out images are themselves in the training set'
     )
+  if alone is None:
+    notes['duplicates'] = 'needs 100 held-out images that are not in the training set'
   authentic_found, authentic_fresh = _authenticity(found, fresh, members, space)
   if authentic_found is None:
     notes |= dict.fromkeys(('authpct', 'authpct_heldout'), 'needs two training images')
@@ -199,6 +206,7 @@ def compare(
     'c_t': score[0],
     'nearer': score[1],
     'near': near,
+    'duplicates': alone,
     'pairs': _closest(closest, fresh.distances, median, pairs),
     'notes': notes,
   }

@@ -9,7 +9,8 @@ _SPACES = {'pixel': 'Pixels', 'feature': 'Features'}
 
 READING = (
   'Each synthetic image has some nearest training image; what counts is whether it is nearer than that of real images '
-  'which the generator has not seen. Near: nearer than the nearest 1 % of those. AuthPct: images that are farther from '
+  'which the generator has not seen. Near: nearer than the nearest 1 % of those. Duplicates: nearer than even one of as many '
+  'fresh images would come by chance. AuthPct: images that are farther from '
   'their training image than that is from its own neighbour. C_T below about −2: synthetic images are nearer throughout; '
   'well above 0: farther. Median ratio: distance over that of held-out images, 1 as for a fresh image.'
 )
@@ -27,13 +28,16 @@ def table(results: dict[str, Any]) -> Table | None:
       continue
     near = space['near']
     median = space['ratio']['synthetic'][space['ratio']['quantiles'].index(0.5)] if space['ratio'] else None
-    verdict = {True: 'copies', False: 'no sign', None: 'cannot be said'}[near and near['copied']]
+    alone = space.get('duplicates')
+    copied = True if alone and alone['count'] else near and near['copied']
+    verdict = {True: 'copies', False: 'no sign', None: 'cannot be said'}[copied]
     rows.append(
       [
         Cell(_SPACES[name], small=verdict),
         Cell(f'{100 * near["share"]:.1f} %', small=_percentages(near['interval'])) if near else Cell(DASH),
         Cell(f'{100 * near["rate"]:.1f} %' if near else DASH),
         Cell(certainty.p_value(near['p']) if near else DASH),
+        Cell(f'{alone["count"]:,}' if alone else DASH),
         Cell(_percent(space['authpct'])),
         Cell(_percent(space['authpct_heldout'])),
         Cell(DASH if space['c_t'] is None else f'{space["c_t"]:.1f}'.replace('-', '−')),
@@ -43,7 +47,15 @@ def table(results: dict[str, Any]) -> Table | None:
     )
     notes.append(f'{_SPACES[name]}: {space["description"]}.')
     notes += [f'{_SPACES[name]}, {key}: {reason}.' for key, reason in space['notes'].items()]
-  columns = ['Compared in', 'Near', 'Expected of fresh images', 'p', 'AuthPct', 'AuthPct, held-out images']
+  columns = [
+    'Compared in',
+    'Near',
+    'Expected of fresh images',
+    'p',
+    'Duplicates',
+    'AuthPct',
+    'AuthPct, held-out images',
+  ]
   columns += ['C_T', 'Nearer than a held-out image', 'Median ratio']
   counts = ', '.join(
     f'{found[f"n_{key}"]:,} {title}'

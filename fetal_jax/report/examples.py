@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 
 from fetal_jax import files
 from fetal_jax.files import PathLike
+from fetal_jax.synthesis.store import check_files
 
 
 def real_examples(workdir: PathLike, per_class: int) -> dict[str, UInt8[np.ndarray, 'n h w c']]:
@@ -29,6 +30,9 @@ def synthetic_examples(folder: PathLike, per_class: int) -> dict[str, UInt8[np.n
   """Images of every class of one round, from all over the class; {} if the folder holds no whole data set.
 
   Only these images are decoded: image k of a round is of class k // count.
+
+  Raises:
+    UserError: a file of the round is not the one that was written.
   """
   folder = pathlib.Path(folder)
   if not (folder / 'dataset_info.json').is_file():
@@ -36,10 +40,12 @@ def synthetic_examples(folder: PathLike, per_class: int) -> dict[str, UInt8[np.n
   import tensorflow_datasets as tfds
   from PIL import Image
 
+  manifest = files.read_json(folder / 'manifest.json')
+  check_files(folder, manifest)
   builder = tfds.builder_from_directory(folder)
   source = builder.as_data_source('train', decoders={'image': tfds.decode.SkipDecoding()})
   examples, first = {}, 0
-  for name, count in files.read_json(folder / 'manifest.json')['counts'].items():
+  for name, count in manifest['counts'].items():
     images = []
     for k in _spread(count, per_class):
       with Image.open(io.BytesIO(source[int(first + k)]['image'])) as image:

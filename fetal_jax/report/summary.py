@@ -175,6 +175,15 @@ def was_it_copied(results: dict[str, Any]) -> str:
   found = (results['evaluation'] or {}).get('memorisation')
   if not found:
     return 'Whether anything was copied has not been examined: run --stage=evaluate.'
+  counts = {
+    name: s['duplicates']['count'] for name, s in found['spaces'].items() if s and s.get('duplicates')
+  }
+  if any(counts.values()):
+    listed = ' and '.join(f'{count:,} in {_COPY_SPACES[name]}' for name, count in counts.items() if count)
+    return (
+      f'Training images were copied: of {found["n_synthetic"]:,} synthetic images {listed} are nearer to a training image '
+      'than a single fresh image would come by chance; look at the closest pairs.'
+    )
   spaces = {name: s['near'] for name, s in found['spaces'].items() if s and s['near']}
   if found['copied'] is None:
     nearer = ' and '.join(
@@ -202,7 +211,7 @@ def was_it_copied(results: dict[str, Any]) -> str:
     )
   return (
     f'No sign of copying was found: of {found["n_synthetic"]:,} synthetic images {shares} are {nearer}, '
-    f'where {rate:.1f} % would be by chance.'
+    f'where {rate:.1f} % would be by chance{", and none is a near duplicate" if counts else ""}.'
   )
 
 

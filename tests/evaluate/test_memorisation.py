@@ -96,9 +96,21 @@ def test_fresh_images_are_not_called_copies(planes):
     low, high = near['interval']
     assert low <= 0.01 <= high
     assert near['rate'] == 2 / 251
+    assert space['duplicates']['count'] == 0
     assert abs(space['c_t']) < 3
     assert abs(space['authpct'] - space['authpct_heldout']) < 15
     assert not space['notes']
+
+
+def test_a_single_copy_is_a_verdict_that_no_share_would_be(planes):
+  train, heldout, fresh = planes
+  synthetic = fresh.copy()
+  synthetic[40] = np.roll(train[7, :, ::-1], 1, axis=0)
+  found = memorisation.audit(synthetic, train, heldout)
+  space = found['spaces']['pixel']
+  assert space['near']['copied'] is False
+  assert space['duplicates']['indices'] == [40]
+  assert found['copied'] is True
 
 
 def test_one_copy_in_ten_is_a_verdict_in_both_spaces(planes):

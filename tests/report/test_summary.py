@@ -93,7 +93,7 @@ def test_a_copying_generator_is_called_one(tmp_path):
   fake_workdir.make(tmp_path, models=(), evaluated=True, copies=12)
   head = summary.headline(collect.read_results(tmp_path))
   assert len(head['sentences']) == 3
-  assert head['sentences'][2].startswith('Training images were copied, or nearly: of 96 synthetic images ')
+  assert head['sentences'][2].startswith('Training images were copied: of 96 synthetic images 12 in pixels')
 
 
 def test_the_comparison_is_fixed_beforehand(tmp_path):
