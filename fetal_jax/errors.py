@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read."""
+"""The errors that a user is meant to read."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
   `fetal_jax.main` prints it without a traceback and exits with code 2.
   """
+
+
+class DamagedFile(UserError, ValueError):
+  """A file of a run that is not what was written: cut off, changed, or not what its name says."""

@@ -1,9 +1,9 @@
 """From PNG bytes to the uint8 array that the models are fed from."""
 
+import contextlib
 import io
 import os
-import struct
-import zlib
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fetal_jax import files
 from fetal_jax.errors import UserError
@@ -20,8 +20,51 @@ from fetal_jax.progress import Progress
 RECORDS_A_READ = 64
 RESIZES = ('stretch', 'pad', 'crop')
 
-# What Pillow raises on bytes that are no image, or not all of one.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+FORMATS = ('PNG', 'JPEG', 'BMP', 'TIFF', 'GIF', 'WEBP')  # Pillow knows more, some of which run programs
+MAX_BYTES = (
+  512 * 2**20
+)  # of an encoded image: what Pillow's limit of pixels takes as 16-bit RGB, not compressed
+
+
+class BadImage(ValueError):
+  """Bytes that are not one whole picture; says why in a few words."""
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+  """Makes a BadImage of whatever Pillow's parsers stumble on when they are given damaged bytes."""
+  try:
+    yield
+  except (BadImage, MemoryError):
+    raise
+  except UnidentifiedImageError as error:
+    raise BadImage(f'not an image, or not of a known format: {", ".join(FORMATS)}') from error
+  except Exception as error:  # OSError, SyntaxError, KeyError, struct.error and more
+    raise BadImage(' '.join(str(error).split()) or type(error).__name__) from error
+
+
+def open_image(encoded: bytes) -> Image.Image:
+  """Reads an image of any mode, its pixels too; inside of `refusing`.
+
+  A PNG's checksums are verified, so what is read is what was written; other formats have none.
+
+  Raises:
+    BadImage or anything else: the bytes are no image, not a whole one, several in one file, or have more pixels
+      than `PIL.Image.MAX_IMAGE_PIXELS` (a small file that fills the memory).
+  """
+  image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+  pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+  if limit and pixels > limit:
+    raise BadImage(f'{image.width} x {image.height} pixels, over the limit of {limit:,} in all')
+  # JPEGs of telephones have more frames too: a preview, a map of brightness. The first is the photograph.
+  frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
+  if frames > 1:
+    raise BadImage(f'{frames} frames in one file; save each that you want as an image of its own')
+  if image.format == 'PNG':
+    image.verify()  # reads the checksums, which load() passes over, and closes the image
+    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+  image.load()
+  return image
 
 
 def decode(
@@ -29,7 +72,9 @@ def decode(
 ) -> UInt8[np.ndarray, 's s c']:
   """Decodes an image and makes it `image_size` x `image_size` with `channels` channels (1: grey, 3: RGB).
 
-  Colour becomes grey by its luminance (ITU-R 601), transparency shows black, 16 bits are scaled to 8.
+  Colour becomes grey by its luminance (ITU-R 601), transparency shows black. 16 bits are scaled to 8 by their full
+  range, 65535 to 255 (grey is rounded, of colours Pillow keeps the high byte): what holds 12 bits in 16 comes out
+  dark, and is better scaled beforehand.
 
   Args:
     png_bytes: an encoded image of any size and mode.
@@ -39,11 +84,10 @@ def decode(
       the centre. All are anti-aliased (bicubic).
 
   Raises:
-    ValueError or OSError (`DAMAGED`): the bytes are not a whole image.
+    BadImage: see `open_image`.
   """
-  with Image.open(io.BytesIO(png_bytes)) as encoded:
-    encoded.load()
-    image = _eight_bit(encoded).convert('L' if channels == 1 else 'RGB')
+  with refusing():
+    image = _eight_bit(open_image(png_bytes)).convert('L' if channels == 1 else 'RGB')
   size = (image_size, image_size)
   width, height = image.size
   if image.size == size:
@@ -70,13 +114,24 @@ def decode(
 
 def _eight_bit(image: Image.Image) -> Image.Image:
   """The image as opaque 8-bit grey or RGB."""
-  if image.mode.startswith('I'):  # 16-bit grey
-    values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+  if image.mode.startswith(('I', 'F')):
+    values = np.asarray(sixteen_bit(image)).astype(np.int64)
+    values[values == image.info.get('transparency')] = 0
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
   if image.has_transparency_data:
     image = image.convert('RGBA')
     return Image.alpha_composite(Image.new('RGBA', image.size, (0, 0, 0, 255)), image).convert('RGB')
   return image if image.mode in ('L', 'RGB') else image.convert('RGB')
+
+
+def sixteen_bit(image: Image.Image) -> Image.Image:
+  """A grey image of any integers (Pillow's modes `I...`) with 16 bits; BadImage if its values do not fit."""
+  values = np.asarray(image)
+  if image.mode == 'F':
+    raise BadImage('floating-point pixels; save it with 8 or 16 bits')
+  if values.min() < 0 or values.max() > 65535:
+    raise BadImage(f'grey values from {values.min()} to {values.max()}; save it with 8 or 16 bits')
+  return Image.fromarray(values.astype(np.uint16))
 
 
 def decode_all(
@@ -105,12 +160,17 @@ def decode_all(
   def write(i: int, name: str, encoded: bytes) -> None:
     try:
       out[i] = decode(encoded, image_size, channels, resize)
-    except DAMAGED as error:
+    except BadImage as error:
       raise UserError(
         f'image {name} is damaged ({error}); replace it or take it out of the data set'
       ) from error
 
-  with Progress(what, len(out), 'images') as progress, ThreadPoolExecutor(workers) as pool:
+  with (
+    Progress(what, len(out), 'images') as progress,
+    warnings.catch_warnings(),  # here, since it is not for threads
+    ThreadPoolExecutor(workers) as pool,
+  ):
+    warnings.filterwarnings('ignore', module=r'PIL\.')  # such images are refused, or shown right
     pending: deque[Any] = deque()
     try:
       for i, (name, encoded) in enumerate(images):
@@ -159,7 +219,7 @@ def read_images(
     Images [N, S, S, C], labels [N], and {'class_names': names in label order, 'names': [N] names of the images}.
 
   Raises:
-    UserError: the folder holds no whole data set, or an image is damaged.
+    UserError: the folder holds no whole data set, a label is of no class, or an image is damaged.
   """
   import tensorflow_datasets as tfds
 
@@ -171,12 +231,18 @@ def read_images(
   images = np.empty((len(source), image_size, image_size, channels), np.uint8)
   labels = np.empty(len(source), np.int32)
   names: list[str] = []
+  class_names = tuple(builder.info.features['label'].names)
 
   def encoded() -> Iterator[tuple[str, bytes]]:
     for i, example in enumerate(examples(source)):
       labels[i] = example['label']
       names.append(example['name'].decode() if 'name' in example else str(i))
+      if not 0 <= labels[i] < len(class_names):
+        raise UserError(
+          f'{dataset_dir}: image {names[-1]} has label {labels[i]}, outside of 0 to {len(class_names) - 1}; '
+          'write the data set again'
+        )
       yield names[-1], example['image']
 
   decode_all(encoded(), images, resize=resize, workers=workers, what=f'Reading {dataset_dir}')
-  return images, labels, {'class_names': tuple(builder.info.features['label'].names), 'names': names}
+  return images, labels, {'class_names': class_names, 'names': names}

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -13,9 +15,10 @@ from absl import logging
 from fetal_jax import files
 from fetal_jax.data import decode, sources, splits
 from fetal_jax.data import records as records_lib
-from fetal_jax.errors import UserError
+from fetal_jax.errors import DamagedFile, UserError
 
 RESULTS = ('images.npy', 'records.csv', 'split.json')
+_HASHES = {'images.npy': 'images_sha256', 'records.csv': 'records_sha256'}  # in split.json, which is sealed
 ORIGIN = 'origin.json'  # beside the TFDS data set: what it was built from, which TFDS does not record
 
 
@@ -72,9 +75,9 @@ def run(config: Any, workdir: files.PathLike) -> bool:
     logging.info('prepare: done before (%s).', folder)
     return False
 
-  builder = _build(config.data, folder / 'tfds', settings)
+  builder, intake = _build(config.data, folder / 'tfds', settings)
   try:
-    _write(builder, config, folder, settings)
+    _write(builder, config, folder, settings, intake)
   except UserError:
     # The user will mend the source, so the next attempt has to read it again.
     (folder / 'tfds' / ORIGIN).unlink()
@@ -86,7 +89,7 @@ def load(workdir: files.PathLike) -> Prepared:
   """Reads what `run` wrote.
 
   Raises:
-    UserError: the stage has not been run, or its files do not fit together.
+    UserError: the stage has not been run, or a file is not what it wrote.
   """
   folder = pathlib.Path(workdir) / 'data'
   for name in RESULTS:
@@ -94,9 +97,15 @@ def load(workdir: files.PathLike) -> Prepared:
       raise UserError(f'{folder / name} is not there: run --stage=prepare first')
   try:
     info = files.read_json(folder / 'split.json')
+    if damaged := _damaged(folder, info):
+      raise UserError(f'{damaged}; run --stage=prepare again, it makes it anew')
     images = np.load(folder / 'images.npy', mmap_mode='r')
     records = records_lib.read_csv(folder / 'records.csv', info['class_names'])
     split = splits.Split(*(np.asarray(info[side], np.int64) for side in splits.SIDES))
+  except DamagedFile as error:
+    raise UserError(
+      f'{folder / "split.json"}: damaged; run --stage=prepare again, it makes it anew'
+    ) from error
   except (ValueError, KeyError) as error:
     raise UserError(
       f'{folder}: damaged ({error}); delete the folder and run --stage=prepare again'
@@ -120,32 +129,46 @@ def _settings(config: Any) -> dict[str, Any]:
 
 def _is_done(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
   """Whether the stage's files are whole; UserError if they were made with other settings."""
-  if not (folder / 'split.json').is_file():
+  try:
+    info = files.read_json(folder / 'split.json')
+  except FileNotFoundError:
     return False
-  info = files.read_json(folder / 'split.json')
+  except DamagedFile:
+    logging.warning('%s: damaged; preparing again', folder / 'split.json')
+    return False
   for key, value in settings.items():
     if info.get(key) != value:
       name = key if key == 'seed' else f'data.{key}'
       raise UserError(
         f'{folder} was prepared with {name}={info.get(key)!r}, not {value!r}: use a new --workdir, or set it back'
       )
-  for name, key in (('images.npy', 'images_sha256'), ('records.csv', 'records_sha256')):
-    if not (folder / name).is_file() or files.sha256(folder / name) != info[key]:
-      logging.warning('%s is not as it was written: preparing again', folder / name)
-      return False
+  if damaged := _damaged(folder, info):
+    logging.warning('%s; preparing again', damaged)
+    return False
   return True
 
 
-def _build(data: Any, folder: pathlib.Path, settings: dict[str, Any]) -> Any:
-  """The source as a TFDS data set under `folder`: opened if it was built from the same source, else built."""
+def _damaged(folder: pathlib.Path, info: dict[str, Any]) -> str | None:
+  """The first file that is not as it was written, and what is wrong with it; None if there is none."""
+  for name, key in _HASHES.items():
+    if key in info and (damage := files.damage(folder / name, {'sha256': info[key]})):
+      return f'{folder / name}: {damage}'
+  return None
+
+
+def _build(data: Any, folder: pathlib.Path, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+  """The source as a TFDS data set under `folder`: opened if it was built from the same source, else built.
+
+  Returns:
+    Its builder, and what was in the source: of how many rows and files how many images were taken, and why the
+    others were not.
+  """
   import tensorflow_datasets as tfds
 
   origin = {key: settings[key] for key in ('source', *sources.KEYS[data.source])}
   note = folder / ORIGIN
-  if note.is_file():
-    built = files.read_json(note)
-    if built['origin'] == origin and (folder / built['directory']).is_dir():
-      return tfds.builder_from_directory(folder / built['directory'])
+  if built := _built_before(folder, origin):
+    return tfds.builder_from_directory(folder / built['directory']), built.get('intake', {})
   for old in folder.glob('*'):  # another source's, or half of this one: a killed build
     if old.is_dir() and old.name != 'downloads':
       shutil.rmtree(old)
@@ -156,12 +179,49 @@ def _build(data: Any, folder: pathlib.Path, settings: dict[str, Any]) -> Any:
       download_dir=sources.download_dir(data),
       download_config=tfds.download.DownloadConfig(try_download_gcs=False),
     )
-  directory = pathlib.Path(builder.data_dir).relative_to(folder).as_posix()
-  files.write_json(note, {'origin': origin, 'directory': directory})
-  return builder
+  directory = pathlib.Path(builder.data_dir)
+  intake = getattr(builder, 'intake', {})
+  if intake:
+    logging.info('prepare: %s: %s', data.path or data.source, _in_words(intake))
+  about = {
+    'origin': origin,
+    'directory': directory.relative_to(folder).as_posix(),
+    'intake': intake,
+    'files': {path.name: files.fingerprint(path) for path in sorted(directory.iterdir())},
+  }
+  files.write_json(note, about, seal=True)
+  return builder, intake
 
 
-def _write(builder: Any, config: Any, folder: pathlib.Path, settings: dict[str, Any]) -> None:
+def _built_before(folder: pathlib.Path, origin: dict[str, Any]) -> dict[str, Any] | None:
+  """What is noted of a TFDS data set that was built from `origin` and is still whole; None if there is none."""
+  try:
+    built = files.read_json(folder / ORIGIN)
+  except FileNotFoundError:
+    return None
+  except DamagedFile:
+    logging.warning('%s: damaged; reading the source again', folder / ORIGIN)
+    return None
+  directory = folder / built['directory']
+  if built['origin'] != origin or not directory.is_dir():
+    return None
+  for name, fingerprint in built.get('files', {}).items():
+    if damage := files.damage(directory / name, fingerprint):
+      logging.warning('%s: %s; reading the source again', directory / name, damage)
+      return None
+  return built
+
+
+def _in_words(intake: dict[str, Any]) -> str:
+  """For example `12,400 rows and 12,403 files read, 12,400 images taken; left out: 2 images without a row`."""
+  read = ' and '.join(f'{intake[what]:,} {what}' for what in ('rows', 'files') if what in intake)
+  left_out = ', '.join(f'{count:,} {why}' for why, count in intake['left_out'].items())
+  return f'{read} read, {intake["images"]:,} images taken; left out: {left_out or "nothing"}'
+
+
+def _write(
+  builder: Any, config: Any, folder: pathlib.Path, settings: dict[str, Any], intake: dict[str, Any]
+) -> None:
   """Splits and decodes a built TFDS data set and writes the stage's files, split.json last."""
   data = config.data
   source = decode.open_source(builder)
@@ -173,6 +233,7 @@ def _write(builder: Any, config: Any, folder: pathlib.Path, settings: dict[str, 
   shape = (len(records), data.image_size, data.image_size, data.channels)
   with files.replacing(folder / 'images.npy') as temporary:
     images = np.lib.format.open_memmap(temporary, mode='w+', dtype=np.uint8, shape=shape)
+    _reserve(temporary)
     encoded = ((example['name'].decode(), example['image']) for example in decode.examples(source))
     decode.decode_all(encoded, images, resize=data.resize, workers=data.num_workers)
     images.flush()
@@ -182,14 +243,26 @@ def _write(builder: Any, config: Any, folder: pathlib.Path, settings: dict[str, 
     **settings,
     'class_names': list(records.class_names),
     'num_images': len(records),
+    'intake': intake,
     **about,
     'split_hash': splits.split_hash(records, split),
     'images_sha256': files.sha256(folder / 'images.npy'),
     'records_sha256': files.sha256(folder / 'records.csv'),
     **{side: getattr(split, side).tolist() for side in splits.SIDES},
   }
-  files.write_json(folder / 'split.json', info)
+  files.write_json(folder / 'split.json', info, seal=True)
   logging.info('prepare: %s images of %s in %s', f'{len(records):,}', ' x '.join(map(str, shape[1:])), folder)
+
+
+def _reserve(path: pathlib.Path) -> None:
+  """Takes a file's space on the disk now: a mapped file for which there is none left ends in a fatal bus error."""
+  if hasattr(os, 'posix_fallocate'):
+    with open(path, 'r+b') as f:
+      try:
+        os.posix_fallocate(f.fileno(), 0, path.stat().st_size)
+      except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # others: not every file system can
+          raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _records(source: Any, class_names: tuple[str, ...]) -> records_lib.Records:

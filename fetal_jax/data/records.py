@@ -94,9 +94,12 @@ def write_csv(path: files.PathLike, records: Records) -> None:
 
 
 def read_csv(path: files.PathLike, class_names: Sequence[str]) -> Records:
-  """Reads what `write_csv` wrote, given the classes in label order."""
+  """Reads what `write_csv` wrote, given the classes in label order; ValueError or KeyError if it is not that."""
   with open(path, newline='', encoding='utf-8') as f:
     rows = list(csv.DictReader(f))
+  for number, row in enumerate(rows, 2):
+    if row.keys() != set(COLUMNS) or None in row.values():
+      raise ValueError(f'{path}: row {number} is not whole')
   label_of = {name: label for label, name in enumerate(class_names)}
   train = [row['official_train'] for row in rows]
   return make(

@@ -1,8 +1,15 @@
 import io
 import pathlib
+import struct
+import threading
+import warnings
+import zlib
 
 import numpy as np
 import pytest
+from data.hostile import SEEDS, damaged, refusal, repeatable
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from fetal_jax.data import decode
@@ -40,9 +47,244 @@ def test_transparency_shows_black():
   np.testing.assert_allclose(decode.decode(png(rgba), 2, 1)[..., 0], [[0, 200], [100, 200]], atol=1)
 
 
-def test_sixteen_bits_are_scaled_to_eight():
+def test_sixteen_bits_are_scaled_to_eight_by_their_full_range():
   pixels = np.array([[0, 257], [257 * 100, 65535]], np.uint16)
   np.testing.assert_array_equal(decode.decode(png(pixels), 2, 1)[..., 0], [[0, 1], [100, 255]])
+  rounded = np.array([[128, 129], [4095, 65406]], np.uint16)
+  np.testing.assert_array_equal(decode.decode(png(rounded), 2, 1)[..., 0], [[0, 1], [16, 254]])
+  np.testing.assert_array_equal(decode.decode(png(pixels), 2, 3)[..., 1], [[0, 1], [100, 255]])
+
+
+def chunk(kind, content):
+  return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
+
+def raw_png(width, height, depth, colour, rows, *before):
+  """A PNG of any kind that the standard has; `rows` are its bytes without filters' numbers."""
+  packed = zlib.compress(b''.join(b'\0' + row for row in rows))
+  header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
+  chunks = [chunk(b'IHDR', header), *before, chunk(b'IDAT', packed), chunk(b'IEND', b'')]
+  return b'\x89PNG\r\n\x1a\n' + b''.join(chunks)
+
+
+def test_sixteen_bit_colour_and_alpha():
+  grey, alpha, colour, both = 0, 4, 2, 6
+  values = [0, 257 * 7, 257 * 200, 65535]
+  row = lambda *samples: struct.pack(f'>{len(samples)}H', *samples)  # noqa: E731
+  of_kind = {
+    grey: row(*values),
+    alpha: row(*(x for v in values for x in (v, 65535))),
+    colour: row(*(v for v in values for _ in range(3))),
+    both: row(*(x for v in values for x in (v, v, v, 65535))),
+  }
+  for kind, content in of_kind.items():
+    image = decode.decode(raw_png(4, 1, 16, kind, [content]), 4, 1, 'pad')
+    np.testing.assert_array_equal(image[1 if image[1].any() else 2, :, 0], [0, 7, 200, 255])
+  clear = row(*(x for v in values for x in (v, 0)))
+  assert not decode.decode(raw_png(4, 1, 16, alpha, [clear]), 4, 1).any()
+  keyed = raw_png(4, 1, 16, grey, [row(*values)], chunk(b'tRNS', struct.pack('>H', 65535)))
+  assert decode.decode(keyed, 4, 1).max() < 255
+
+
+def test_a_colour_of_the_palette_that_is_transparent_shows_black():
+  image = Image.fromarray(np.array([[0, 1], [2, 3]], np.uint8), 'P')
+  image.putpalette([9, 9, 9, 80, 80, 80, 200, 200, 200, 50, 50, 50])
+  buffer = io.BytesIO()
+  image.save(buffer, 'PNG', transparency=2)
+  np.testing.assert_array_equal(decode.decode(buffer.getvalue(), 2, 1)[..., 0], [[9, 80], [0, 50]])
+
+
+def saved(image, form, **options):
+  buffer = io.BytesIO()
+  image.save(buffer, form, **options)
+  return buffer.getvalue()
+
+
+SMOOTH = np.add.outer(np.arange(24), np.arange(32)).astype(np.uint8) * 4
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB', 'CMYK'])
+def test_photographs(mode):
+  image = decode.decode(saved(Image.fromarray(SMOOTH).convert(mode), 'JPEG', quality=95), 24, 1, 'crop')
+  assert np.abs(image[..., 0].astype(int) - SMOOTH[:, 4:28]).max() <= 6
+
+
+GREY = Image.fromarray(RAMP)
+
+
+@pytest.mark.parametrize(
+  ('content', 'why'),
+  [
+    (b'', 'not an image, or not of a known format: PNG, JPEG, BMP, TIFF, GIF, WEBP'),
+    (b'<html>404</html>', 'not an image'),
+    (b'\x89PNG\r\n\x1a\n', 'not an image'),
+    (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n', 'not an image'),  # would run Ghostscript
+    (saved(GREY, 'PPM'), 'not an image'),
+    (saved(GREY, 'PNG', save_all=True, append_images=[GREY.rotate(180)]), '2 frames in one file'),
+    (
+      saved(GREY, 'GIF', save_all=True, append_images=[GREY.rotate(180)] * 3),
+      'frames in one file; save each',
+    ),
+    (saved(GREY, 'TIFF', save_all=True, append_images=[GREY]), '2 frames in one file'),
+    (saved(GREY, 'WEBP', save_all=True, append_images=[GREY.rotate(180)]), '2 frames in one file'),
+    (saved(GREY.convert('F'), 'TIFF'), 'floating-point pixels; save it with 8 or 16 bits'),
+    (saved(Image.fromarray(RAMP.astype(np.int32) * 1000), 'TIFF'), 'grey values from 0 to 235000'),
+    (saved(Image.fromarray(RAMP.astype(np.int32) - 9), 'TIFF'), 'grey values from -9 to 226'),
+    (png(RAMP)[:-12], 'truncated PNG file'),
+    (png(RAMP)[:-20], '[Tt]runcated'),
+    (png(RAMP).replace(b'IDAT', b'IDAX'), 'not an image'),
+    (raw_png(0, 2, 8, 0, [b'', b'']), '.'),
+  ],
+)
+def test_what_is_no_picture(content, why):
+  with pytest.raises(decode.BadImage, match=why) as error:
+    decode.decode(content, 8, 1)
+  assert '\n' not in str(error.value)
+  assert '0x' not in str(error.value)
+
+
+def test_every_bit_of_a_png_is_checked():
+  """Its pixels are told apart from those that were written even where they still look like an image."""
+  content = saved(
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)),
+    'PNG',
+    compress_level=0,
+  )
+  for at in range(len(content) - 13, len(content) - 300, -1):
+    with pytest.raises(decode.BadImage):
+      decode.decode(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :], 16, 1)
+
+
+@pytest.mark.parametrize(('width', 'height'), [(20_000, 5_000), (20_000, 20_000), (2**31 - 1, 2**31 - 1)])
+def test_a_bomb_is_refused_by_its_header(width, height, recwarn):
+  bomb = raw_png(width, height, 1, 0, [bytes(width // 8) if width < 2**20 else b''])
+  assert len(bomb) < 1000
+  out = np.zeros((1, 8, 8, 1), np.uint8)
+  message = refusal(decode.decode_all, [('P1', bomb)], out)
+  assert message.startswith('image P1 is damaged (')
+  assert 'limit of' in message
+  assert message.endswith('); replace it or take it out of the data set')
+  assert not recwarn
+
+
+def test_the_limit_of_pixels_is_pillows(monkeypatch):
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 48)
+  assert decode.decode(png(RAMP), 8, 1).any()
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 47)
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    with pytest.raises(decode.BadImage, match='8 x 6 pixels, over the limit of 47'):
+      decode.decode(png(RAMP), 8, 1)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 3000), (3000, 1)])
+@pytest.mark.parametrize('resize', decode.RESIZES)
+def test_odd_shapes(size, resize):
+  image = decode.decode(png(np.full(size, 77, np.uint8)), 8, 1, resize)
+  assert image.max() == 77
+  assert (image.min() == 77) == (resize != 'pad' or size == (1, 1))
+
+
+def test_a_damaged_image_stops_the_workers_and_what_is_read_ahead():
+  read = []
+
+  def encoded():
+    for i in range(10_000):
+      read.append(i)
+      yield f'P{i}', b'no image' if i == 5 else png(RAMP)
+
+  before = threading.active_count()
+  assert 'image P5 is damaged' in refusal(
+    decode.decode_all, encoded(), np.zeros((10_000, 4, 4, 1), np.uint8), workers=3
+  )
+  assert len(read) < 100
+  assert threading.active_count() == before
+
+
+@repeatable(100)
+@given(
+  seed=SEEDS,
+  size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+  kind=st.sampled_from(['1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I;16']),
+  channels=st.sampled_from([1, 3]),
+  level=st.integers(0, 9),
+)
+def test_any_png_has_the_pixels_that_were_written(seed, size, kind, channels, level):
+  rng = np.random.default_rng(seed)
+  colour = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+  alpha = rng.integers(0, 2, size, dtype=np.uint8) * 255
+  grey = colour[..., 0]
+  if kind == 'I;16':
+    image, expected = Image.fromarray(grey.astype(np.uint16) * 257), grey
+  elif kind == '1':
+    image, expected = Image.fromarray(grey > 127), (grey > 127) * 255
+  elif kind in ('LA', 'RGBA'):
+    image = Image.fromarray(grey if kind == 'LA' else colour)
+    image.putalpha(Image.fromarray(alpha))
+    expected = np.where(alpha if kind == 'LA' else alpha[..., None], grey if kind == 'LA' else colour, 0)
+  else:
+    image, expected = (
+      Image.fromarray(colour if kind == 'RGB' else grey).convert(kind),
+      colour if kind == 'RGB' else grey,
+    )
+  if expected.ndim == 2:
+    expected = np.repeat(expected[..., None], 3, 2)
+  if channels == 1:
+    expected = np.asarray(Image.fromarray(expected.astype(np.uint8)).convert('L'))[..., None]
+  side = max(size)
+  decoded = decode.decode(saved(image, 'PNG', compress_level=level), side, channels, 'pad')
+  top, left = (side - size[0]) // 2, (side - size[1]) // 2
+  np.testing.assert_array_equal(decoded[top : top + size[0], left : left + size[1]], expected)
+  assert decoded.sum() == expected.astype(int).sum()  # nothing but black around it
+
+
+def pictures():
+  """Files of every format and many modes: (format, bytes, what they decode to)."""
+  rng = np.random.default_rng(0)
+  grey = Image.fromarray(rng.integers(0, 256, (9, 7), dtype=np.uint8))
+  colour = Image.fromarray(rng.integers(0, 256, (9, 7, 3), dtype=np.uint8))
+  deep = Image.fromarray(rng.integers(0, 65536, (9, 7)).astype(np.uint16))
+  modes = [
+    grey,
+    colour,
+    deep,
+    grey.convert('1'),
+    colour.convert('P'),
+    grey.convert('LA'),
+    colour.convert('RGBA'),
+  ]
+  files = [('PNG', saved(image, 'PNG')) for image in modes]
+  files += [('JPEG', saved(image, 'JPEG')) for image in (grey, colour, colour.convert('CMYK'))]
+  files += [('BMP', saved(image, 'BMP')) for image in (grey, colour, grey.convert('1'))]
+  files += [('TIFF', saved(image, 'TIFF')) for image in (grey, colour, deep, colour.convert('LAB'))]
+  files += [
+    ('GIF', saved(grey, 'GIF')),
+    ('WEBP', saved(colour, 'WEBP')),
+    ('WEBP', saved(colour, 'WEBP', lossless=True)),
+  ]
+  return files
+
+
+PICTURES = pictures()
+
+
+@repeatable(400)
+@given(number=st.integers(0, len(PICTURES) - 1), seed=SEEDS)
+def test_a_damaged_image_is_refused_or_a_png_has_its_pixels(number, seed):
+  form, content = PICTURES[number]
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # as decode_all does
+    try:
+      image = decode.decode(damaged(content, seed), 8, 3)
+    except decode.BadImage as error:
+      refused = str(error)
+    else:
+      assert image.shape == (8, 8, 3)
+      if form == 'PNG':
+        np.testing.assert_array_equal(image, decode.decode(content, 8, 3))
+      return
+  assert refused
+  assert '\n' not in refused
 
 
 def test_one_bit():
@@ -115,6 +357,33 @@ def test_read_images_of_a_tfds_folder(tmp_path):
   assert info == {'class_names': ('round', 'square'), 'names': [f'n{i}' for i in range(10)]}
   with pytest.raises(UserError, match='no whole TFDS data set'):
     decode.read_images(tmp_path, 6, 1, split='test')
+
+
+def test_a_label_of_no_class_is_refused(tmp_path):
+  import tensorflow_datasets as tfds
+
+  from fetal_jax.data.features import example, features
+
+  writer = tfds.core.SequentialWriter(
+    ds_info=tfds.core.DatasetInfo(
+      builder=tfds.core.dataset_info.DatasetIdentity(
+        name='round', version=tfds.core.Version('1.0.0'), data_dir=str(tmp_path), module_name=''
+      ),
+      features=features(('round', 'square', 'oval')),
+    ),
+    max_examples_per_shard=4,
+    file_format='array_record',
+  )
+  writer.initialize_splits(['train'])
+  rows = [example(png(RAMP), label=i, name=f'n{i}', patient='') for i in range(3)]
+  writer.add_examples({'train': rows})
+  writer.close_all()
+  names = tmp_path / 'label.labels.txt'
+  names.write_text(names.read_text().replace('oval\n', ''))
+  feature = tmp_path / 'features.json'
+  feature.write_text(feature.read_text().replace('"numClasses": "3"', '"numClasses": "2"'))
+  message = refusal(decode.read_images, tmp_path, 6, 1)
+  assert f'{tmp_path}: image n2 has label 2, outside of 0 to 1; write the data set again' in message
 
 
 def test_read_images_without_a_data_set(tmp_path):

@@ -187,14 +187,14 @@ def test_downloads_the_archive_without_a_source(tmp_path, monkeypatch):
   archive = as_zip(tmp_path / 'z.zip', {CSV_NAME: table(*ROWS), **{f'{n}.png': b for n, b in IMAGES.items()}})
   asked = []
 
-  def fetch(url, path, *, md5):
-    asked.append((url, path.name, md5))
+  def fetch(url, path, *, md5, size):
+    asked.append((url, path.name, md5, size))
     return archive
 
   monkeypatch.setattr(download, 'fetch', fetch)
   assert len(build(tmp_path, '')) == 4
   url = 'https://zenodo.org/records/3904280/files/FETAL_PLANES_ZENODO.zip'
-  assert asked == [(url, 'FETAL_PLANES_ZENODO.zip', '2a5fcc2cefb789bcc0f6c1f73e0ea43f')]
+  assert asked == [(url, 'FETAL_PLANES_ZENODO.zip', '2a5fcc2cefb789bcc0f6c1f73e0ea43f', 2_088_522_169)]
 
 
 def test_real_sample_through_tfds(real_data, tmp_path):

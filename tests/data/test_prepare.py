@@ -1,6 +1,8 @@
+import errno
 import io
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -134,6 +136,83 @@ def test_another_source_after_a_failure_leaves_nothing_of_the_first(tmp_path, fo
   assert prepare.load(tmp_path / 'work').records.class_names == ('cubic', 'round')
 
 
+def test_what_was_read_and_left_out_is_said_and_kept(tmp_path, folder, caplog):
+  (folder / 'square' / 'notes.txt').write_text('')
+  (folder / 'round' / '.hidden.png').write_text('')
+  config = get_config(path=str(folder))
+  with caplog.at_level(logging.INFO):
+    prepare.run(config, tmp_path / 'work')
+  left_out = 'left out: 1 hidden files, 1 files that are no images'
+  assert f'prepare: {folder}: 32 files read, 30 images taken; {left_out}' in caplog.messages
+  expected = {
+    'files': 32,
+    'images': 30,
+    'left_out': {'hidden files': 1, 'files that are no images': 1},
+  }
+  assert prepare.load(tmp_path / 'work').info['intake'] == expected
+  (tmp_path / 'work' / 'data' / 'split.json').unlink()
+  shutil.rmtree(folder)
+  prepare.run(config, tmp_path / 'work')
+  assert prepare.load(tmp_path / 'work').info['intake'] == expected
+
+
+def test_rows_without_an_image_are_counted(tmp_path, caplog):
+  from fetal_jax.data.fetal_planes_db.metadata import COLUMNS, CSV_NAME
+
+  rows = [f'P{i};{i};{"Fetal brain" if i % 2 else "Other"};;;;1' for i in range(41)]
+  (tmp_path / 'planes').mkdir()
+  (tmp_path / 'planes' / CSV_NAME).write_text('\n'.join([';'.join(COLUMNS), *rows]))
+  for i in (*range(40), 99):
+    Image.new('L', (9, 9), i).save(tmp_path / 'planes' / f'P{i}.png')
+  config = get_config(source='fetal_planes_db', path=str(tmp_path / 'planes'), allow_missing=True)
+  with caplog.at_level(logging.INFO):
+    prepare.run(config, tmp_path / 'work')
+  said = (
+    '41 rows and 42 files read, 40 images taken; left out: 1 rows without an image, 1 images without a row'
+  )
+  assert f'prepare: {tmp_path / "planes"}: {said}' in caplog.messages
+  info = prepare.load(tmp_path / 'work').info
+  assert info['intake']['left_out'] == {'rows without an image': 1, 'images without a row': 1}
+
+
+@pytest.mark.parametrize('damage', ['flip', 'cut', 'gone', 'note'])
+def test_a_damaged_tfds_data_set_is_built_again(tmp_path, folder, damage, caplog):
+  config = get_config(path=str(folder))
+  prepare.run(config, tmp_path / 'work')
+  data = tmp_path / 'work' / 'data'
+  before = (data / 'images.npy').read_bytes()
+  (shard,) = data.glob('tfds/**/*.array_record*')
+  content = bytearray(shard.read_bytes())
+  content[len(content) // 2] ^= 1
+  if damage == 'gone':
+    shard.unlink()
+  elif damage == 'note':
+    (data / 'tfds' / prepare.ORIGIN).write_bytes((data / 'tfds' / prepare.ORIGIN).read_bytes()[:-9])
+  else:
+    shard.write_bytes(content if damage == 'flip' else content[:-9])
+  (data / 'images.npy').unlink()
+  prepare.run(config, tmp_path / 'work')
+  assert (data / 'images.npy').read_bytes() == before
+  name = 'origin.json' if damage == 'note' else shard.name
+  assert any(name in message and 'reading the source again' in message for message in caplog.messages)
+
+
+def test_a_full_disk_is_noticed_before_the_cache_is_filled(tmp_path, folder, monkeypatch):
+  def full(descriptor, offset, size):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  allocate = os.posix_fallocate
+  monkeypatch.setattr(os, 'posix_fallocate', full)
+  config = get_config(path=str(folder))
+  with pytest.raises(OSError, match='No space left on device') as error:
+    prepare.run(config, tmp_path / 'work')
+  assert error.value.filename.endswith('images.npy.tmp')  # `fetal_jax.exits` names it
+  assert not list((tmp_path / 'work' / 'data').glob('*images.npy*'))
+  monkeypatch.setattr(os, 'posix_fallocate', allocate)
+  prepare.run(config, tmp_path / 'work')
+  assert (tmp_path / 'work' / 'data' / 'images.npy').stat().st_blocks * 512 >= 30 * 16 * 16
+
+
 def test_class_without_test_images_is_warned_of(tmp_path, folder, caplog):
   rows = [f'round/{i:02},{i}' for i in range(15)] + [f'square/{i:02},same' for i in range(15)]
   (tmp_path / 'patients.csv').write_text('\n'.join(['image,patient', *rows]))
@@ -153,7 +232,7 @@ def test_load_of_a_cut_cache(tmp_path, folder):
   prepare.run(get_config(path=str(folder)), tmp_path / 'work')
   images = tmp_path / 'work' / 'data' / 'images.npy'
   images.write_bytes(images.read_bytes()[:-1000])
-  with pytest.raises(UserError, match='delete the folder and run --stage=prepare again'):
+  with pytest.raises(UserError, match=r'images\.npy: is not what was written; run --stage=prepare again'):
     prepare.load(tmp_path / 'work')
 
 

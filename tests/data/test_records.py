@@ -43,3 +43,20 @@ def test_columns_must_fit_together():
     records.make(['a', 'b'], [0, 0], ['1'], ['round'])
   with pytest.raises(ValueError, match='labels outside'):
     records.make(['a', 'b'], [0, 2], ['1', '2'], ['round', 'square'])
+
+
+@pytest.mark.parametrize(
+  ('change', 'error'),
+  [
+    (lambda text: text[: text.rindex(',')], 'row 4 is not whole'),
+    (lambda text: text.replace('Aloka', 'Aloka,1'), 'row 2 is not whole'),
+    (lambda text: text.replace('machine', 'engine'), 'row 2 is not whole'),
+    (lambda text: text.replace('round', 'oval'), 'oval'),
+  ],
+)
+def test_another_table_than_was_written_is_noticed(tmp_path, change, error):
+  path = tmp_path / 'records.csv'
+  records.write_csv(path, some(None))
+  path.write_text(change(path.read_text()))
+  with pytest.raises((ValueError, KeyError), match=error):
+    records.read_csv(path, ('round', 'square'))

@@ -17,6 +17,7 @@ from fetal_jax.progress import Progress
 
 URL = 'https://zenodo.org/records/3904280/files/FETAL_PLANES_ZENODO.zip'
 MD5 = '2a5fcc2cefb789bcc0f6c1f73e0ea43f'
+SIZE = 2_088_522_169  # bytes
 
 
 class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
@@ -24,6 +25,10 @@ class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
 
   Examples come in the order of the data set's CSV, PNGs byte for byte as published, with every column of
   the CSV. TensorFlow is not needed: the files are array_record, read with `as_data_source`.
+
+  Attributes:
+    intake: after `download_and_prepare`, what was in the source: `rows` of the CSV, `files`, `images` taken, and
+      the rest as `left_out`, why -> how many.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -41,6 +46,7 @@ class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
     """
     self._source = source
     self._allow_missing = allow_missing
+    self.intake: dict[str, Any] = {}
     super().__init__(**{'file_format': 'array_record', **kwargs})
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -54,7 +60,8 @@ class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
     path: str | pathlib.Path = self._source
     if not path:
-      path = download.fetch(URL, pathlib.Path(dl_manager.download_dir) / 'FETAL_PLANES_ZENODO.zip', md5=MD5)
+      archive = pathlib.Path(dl_manager.download_dir) / 'FETAL_PLANES_ZENODO.zip'
+      path = download.fetch(URL, archive, md5=MD5, size=SIZE)
     return {SPLIT: self._generate_examples(path)}
 
   def _generate_examples(self, path: str | pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -75,6 +82,10 @@ class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
           )
         logging.warning('%s: left out', what)
         records = records.take(present)
+      left_out = {**({'rows without an image': len(missing)} if len(missing) else {}), **archive.left_out}
+      self.intake = {
+        'rows': len(present), 'files': archive.files, 'images': len(records), 'left_out': left_out
+      }  # fmt: skip
       assert records.official_train is not None  # the CSV has the column
       with Progress('Reading images', len(records), 'images') as progress:
         for i, name in enumerate(records.names.tolist()):
