@@ -96,6 +96,7 @@ def default_config() -> ml_collections.ConfigDict:
       preview_steps=50,  # DDIM
       checkpoint_every=2500,
       keep_checkpoints=2,
+      skip_nonfinite=0,  # steps whose loss or gradient is not finite to leave out before it stops; 0 stops at once
     ),
     sample=_d(
       rounds=2,
@@ -136,6 +137,7 @@ def default_config() -> ml_collections.ConfigDict:
       mean=0.449,  # of the normalisation after [0, 1]: ImageNet's, averaged over its channels
       std=0.226,
       checkpoint_epochs=10,
+      skip_nonfinite=0,  # as in diffusion
       model_args=_d(
         resnet50=_d(),
         densenet169=_d(),
@@ -174,6 +176,65 @@ def default_config() -> ml_collections.ConfigDict:
   return config.lock()
 
 
+# What a setting decides: results that would mean something else with another value. The longest name that begins a
+# setting's counts; settings that none begins decide nothing, and may change while a run goes on.
+DECIDES = {
+  'seed': ('data', 'diffusion', 'synthetic', 'classify'),
+  'data': ('data',),
+  'data.image_size': ('data', 'diffusion', 'synthetic', 'classify'),
+  'data.channels': ('data', 'diffusion', 'synthetic', 'classify'),
+  'data.resize': ('data', 'diffusion', 'synthetic', 'classify'),
+  'data.num_workers': (),
+  'diffusion': ('diffusion', 'synthetic'),
+  'diffusion.steps': ('synthetic',),  # a model may be trained for longer until it is sampled from
+  'diffusion.remat': (),
+  'diffusion.log_every': (),
+  'diffusion.eval_every': (),
+  'diffusion.preview_every': (),
+  'diffusion.preview_per_class': (),
+  'diffusion.preview_steps': (),
+  'diffusion.checkpoint_every': (),
+  'diffusion.keep_checkpoints': (),
+  'diffusion.skip_nonfinite': (),
+  'sample': ('synthetic',),
+  'sample.rounds': (),
+  'sample.batch_size': (),
+  'classify': ('classify',),
+  'classify.models': (),
+  'classify.regimes': (),
+  'classify.curve': (),
+  'classify.curve_models': (),
+  'classify.num_seeds': (),
+  'classify.init_from': (),  # of some models: the runs of these know their files
+  'classify.eval_batch_size': (),
+  'classify.checkpoint_epochs': (),
+  'classify.skip_nonfinite': (),
+  'classify.model_args': (),  # of each model its own, see `decisive`
+  'filter': ('kept',),
+}
+
+
+def decisive(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
+  """The settings, by dotted key, that decide what `name` holds.
+
+  Args:
+    config: a whole one.
+    name: `data`, `diffusion`, `synthetic`, `classify`, `kept`, or `classify/<model>` for what this model alone is asked.
+  """
+  pairs = flatten(to_dict(config))
+  if name.startswith('classify/'):
+    prefix = f'classify.model_args.{name.removeprefix("classify/")}.'
+    return {key: value for key, value in pairs if key.startswith(prefix)}
+  return {key: value for key, value in pairs if name in DECIDES.get(_longest_name(key), ())}
+
+
+def _longest_name(key: str) -> str:
+  """The longest name in `DECIDES` that begins a dotted key."""
+  while key and key not in DECIDES:
+    key = key.rpartition('.')[0]
+  return key
+
+
 def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """The config as nested plain dicts that JSON can hold (tuples become lists there)."""
   return config.to_dict()
@@ -196,9 +257,21 @@ def _tuples(value: Any) -> Any:
 
 
 def config_hash(*parts: Any) -> str:
-  """A short hash of settings (config sections or plain values), independent of key order."""
-  plain = [p.to_dict() if isinstance(p, ml_collections.ConfigDict) else p for p in parts]
+  """A short hash of settings (config sections or plain values), independent of key order.
+
+  Settings of `_UNHASHED` are left out: they change no result, and were added when there were hashes already.
+  """
+  plain = [_hashed(p.to_dict() if isinstance(p, ml_collections.ConfigDict) else p) for p in parts]
   return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_UNHASHED = ('skip_nonfinite',)
+
+
+def _hashed(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {k: _hashed(v) for k, v in value.items() if k not in _UNHASHED}
+  return value
 
 
 def load_file(path_and_argument: str) -> ml_collections.ConfigDict:
@@ -336,6 +409,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
   ]:
     if _get(config, key) < 1:
       raise UserError(f'config.{key}={_get(config, key)}: must be at least 1')
+  for key in ('diffusion.skip_nonfinite', 'classify.skip_nonfinite'):
+    if _get(config, key) < 0:
+      raise UserError(f'config.{key}={_get(config, key)}: must be 0 or more')
   for key in ('diffusion.learning_rate', 'diffusion.guide_learning_rate', 'classify.learning_rate'):
     if not (math.isfinite(_get(config, key)) and _get(config, key) > 0):
       raise UserError(f'config.{key}={_get(config, key)}: must be a number above 0')

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from absl import logging
 
-from fetal_jax import files
+from fetal_jax import exits, files
 from fetal_jax.errors import UserError
 
 FORMATS = {
@@ -155,19 +155,15 @@ def _start_logging() -> None:
 
 
 def main(argv: list[str]) -> int:
-  """Returns the exit code: 0, 2 for what the user can mend, 130 for ctrl-C."""
-  try:
+  """Returns the exit code, see `fetal_jax.exits`."""
+
+  def command() -> None:
     flags = vars(parse(argv))
     _start_logging()
     count = export(flags.pop('workdir'), flags.pop('out'), **flags)
     logging.info('export: %d images.', count)
-  except UserError as error:
-    print(f'fetal_jax: {error}', file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print('fetal_jax: stopped; nothing was exported', file=sys.stderr)
-    return 130
-  return 0
+
+  return exits.exit_code(command, goes_on='nothing was exported')
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ Reads the flags and runs the stages; what they do is in libraries that a noteboo
 """
 
 import argparse
+import contextlib
 import datetime
 import importlib
 import json
@@ -20,6 +21,7 @@ import ml_collections
 from absl import logging
 
 from fetal_jax import config as config_lib
+from fetal_jax import exits
 from fetal_jax.errors import UserError
 from fetal_jax.files import read_json, write_json
 from fetal_jax.progress import duration
@@ -91,11 +93,17 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: list[str]) -> None:
-  """Runs stages in order in this process, with logs and accounts in the workdir."""
+  """Runs stages in order in this process, with logs and accounts in the workdir.
+
+  Raises:
+    UserError: the workdir holds results of other settings, or a stage cannot do its work.
+  """
   from fetal_jax import parallel
+  from fetal_jax.workdir import check_config
 
   parallel.enable_compilation_cache(config.compilation_cache)
   workdir.mkdir(parents=True, exist_ok=True)
+  parallel.on_one_host(check_config, config, workdir)
   parallel.on_one_host(_write_config, config, workdir)
   clock = time.monotonic()
   for stage in stages:
@@ -147,6 +155,14 @@ def _write_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> N
   )
 
 
+class _RunLog(python_logging.FileHandler):
+  """A log file that is given up, in one line, where it cannot be written: what matters stops the run by itself."""
+
+  def handleError(self, record: python_logging.LogRecord) -> None:
+    python_logging.getLogger().removeHandler(self)
+    print(f'{self.baseFilename}: no longer written ({sys.exc_info()[1]})', file=sys.stderr)
+
+
 def _start_logging(workdir: pathlib.Path, process: int) -> None:
   """This project's lines and everybody's warnings go to stderr and to logs/run.log.
 
@@ -156,13 +172,16 @@ def _start_logging(workdir: pathlib.Path, process: int) -> None:
   package = str(pathlib.Path(__file__).resolve().parent)
 
   def worth_reading(record: python_logging.LogRecord) -> bool:
-    # TFDS warns of every data set that is given its own settings.
+    # TFDS warns of every data set that is given its own settings. Orbax reports an error in each of its threads, with
+    # tracebacks, and raises it as well.
+    if 'orbax' in record.pathname and record.exc_info:
+      return False
     quiet = python_logging.ERROR if 'tensorflow_datasets' in record.pathname else python_logging.WARNING
     return record.levelno >= quiet or record.pathname.startswith(package)
 
   handlers: list[python_logging.Handler] = [python_logging.StreamHandler(sys.stderr)]
   if process == 0:
-    handlers.append(python_logging.FileHandler(workdir / 'logs' / 'run.log', encoding='utf-8'))
+    handlers.append(_RunLog(workdir / 'logs' / 'run.log', encoding='utf-8'))
   who = f'[process {process}] ' if process else ''
   for handler in handlers:
     handler.addFilter(worth_reading)
@@ -173,26 +192,41 @@ def _start_logging(workdir: pathlib.Path, process: int) -> None:
 
 
 def main(argv: list[str]) -> int:
-  """Returns the exit code: 0, 2 for what the user can mend, 130 for ctrl-C."""
-  try:
+  """Returns the exit code, see `fetal_jax.exits`."""
+  place = pathlib.Path()
+
+  def command() -> None:
+    nonlocal place
     flags, config = parse(argv)
     if flags.print_config:
       print(json.dumps(config_lib.to_dict(config), indent=2))
-      return 0
-    workdir = pathlib.Path(flags.workdir)
-    from fetal_jax import parallel
+      return
+    place = pathlib.Path(flags.workdir)
+    _run_here(config, place, list(FLOW) if flags.stage == 'all' else [flags.stage])
 
-    diffusion, classify = config.diffusion, config.classify
-    parallel.use_cpu_cores(diffusion.batch_size // diffusion.microbatches, classify.batch_size)
-    _start_logging(workdir, parallel.initialize_hosts())
-    run(config, workdir, list(FLOW) if flags.stage == 'all' else [flags.stage])
-  except UserError as error:
-    print(f'fetal_jax: {error}', file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print('fetal_jax: stopped; the same command goes on from the last checkpoint', file=sys.stderr)
-    return 130
-  return 0
+  return exits.exit_code(command, goes_on='the same command goes on', place=lambda: place)
+
+
+def _run_here(config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: list[str]) -> None:
+  """`run` as one of the processes that may have been started, the first of which holds the workdir."""
+  import jax
+
+  from fetal_jax import parallel
+  from fetal_jax import workdir as workdir_lib
+
+  parallel.use_cpu_cores(
+    config.diffusion.batch_size // config.diffusion.microbatches, config.classify.batch_size
+  )
+  # JAX's own handler of SIGTERM would take the place of ours, and knows of no classifiers after the diffusion model.
+  jax.config.update('jax_enable_preemption_service', False)
+  process = parallel.initialize_hosts()
+  with contextlib.ExitStack() as stack:
+    # One process looks at the lock before it takes its devices: they may be busy with the run that holds it.
+    with parallel.together() if jax.distributed.is_initialized() else contextlib.nullcontext():
+      if process == 0:
+        stack.enter_context(workdir_lib.locked(workdir))
+    _start_logging(workdir, process)
+    run(config, workdir, stages)
 
 
 if __name__ == '__main__':

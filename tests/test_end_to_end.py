@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import damage
 import numpy as np
 import pytest
 from PIL import Image
@@ -134,11 +135,17 @@ def test_running_again_does_nothing_and_says_so(workdir, command):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(workdir, command, tmp_path):
-  """Stopped after 20 of 40 diffusion steps and in the middle of a round, then run to the end."""
+  """Stopped after 30 of 40 diffusion steps, its last checkpoint damaged, then run to the end from step 20."""
   for name in ('data',):
     shutil.copytree(workdir / name, tmp_path / name)
-  ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=diffusion', '--config.diffusion.steps=20'))
-  ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=diffusion'))
+  ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=diffusion', '--config.diffusion.steps=30'))
+  checkpoints = tmp_path / 'diffusion' / 'checkpoints'
+  weights = max((checkpoints / '30' / 'state').rglob('*'), key=lambda path: path.stat().st_size)
+  damage.flip(weights)
+  resumed = ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=diffusion'))
+  assert f'{weights.name} is not what was written' in resumed.stderr
+  assert 'going on from step 20, 10 steps are done again' in resumed.stderr
+  assert {path.name for path in checkpoints.iterdir()} == {'20', '40', 'damaged'}
   ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=sample'))
 
   def curve(folder):
@@ -160,7 +167,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(workdir, command,
 def test_a_changed_setting_is_refused_with_its_name(workdir, command):
   process = command(CONFIG, f'--workdir={workdir}', '--config.diffusion.learning_rate=0.5')
   assert process.returncode == 2
-  assert 'diffusion.learning_rate: was 0.001, is 0.5' in process.stderr
+  assert 'config.diffusion.learning_rate: 0.001 there, 0.5 asked' in process.stderr
 
 
 def test_a_class_count_that_does_not_fit_is_refused(workdir, command, tmp_path):

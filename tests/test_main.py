@@ -1,12 +1,24 @@
 """The command: bad input ends in one line with exit code 2 and no traceback."""
 
 import json
+import os
 import pathlib
+import re
 import shutil
+import signal
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
+from synthesis import tiny
+
+from fetal_jax import main, parallel, stopping
+from fetal_jax.errors import UserError
+from fetal_jax.files import read_json
+from fetal_jax.train.checkpoint import Checkpointer
+from fetal_jax.train.writers import read_metrics
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -146,3 +158,111 @@ def test_libraries_are_loaded_where_they_are_used(statement, loaded):
   done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
   found = set(done.stdout.splitlines()[-1].split()[1:])
   assert found <= loaded | {'scipy'} if loaded else not found, found  # jax itself loads scipy
+
+
+# Stops, and what a second start finds.
+
+# The guide alone: it compiles in seconds, and the loop is the same.
+TRAINING = (
+  '--config.data.phantom_images=120',
+  '--config.diffusion.train=guide',
+  '--config.diffusion.eval_every=20',
+  '--config.diffusion.checkpoint_every=8',
+  '--config.diffusion.steps=20',
+)
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+  """A workdir with data."""
+  workdir = tmp_path_factory.mktemp('prepared')
+  main.run(tiny.make_config(*TRAINING), workdir, ['prepare'])
+  return workdir
+
+
+@pytest.fixture
+def workdir(prepared, tmp_path):
+  """One of its own, with the same data."""
+  shutil.copytree(prepared / 'data', tmp_path / 'run' / 'data')
+  return tmp_path / 'run'
+
+
+@pytest.fixture(scope='module')
+def undisturbed(prepared):
+  """A training that nobody stopped: its rows and its last checkpoint."""
+  main.run(tiny.make_config(*TRAINING), prepared, ['diffusion'])
+  return results(prepared)
+
+
+def results(workdir):
+  """Rows of metrics by step and kind, without speed; steps with a checkpoint; and the weights of the last one."""
+  rows = read_metrics(workdir / 'logs' / 'diffusion' / 'metrics.jsonl')
+  rows = [{name: value for name, value in row.items() if name != 'img_per_s'} for row in rows]
+  with Checkpointer(workdir / 'diffusion' / 'checkpoints', keep=None, alone=True) as checkpointer:
+    step = checkpointer.latest_step()
+    like = jax.tree.map(
+      lambda a: np.zeros(a.shape, a.dtype), checkpointer._manager.item_metadata(step)['state'].tree
+    )
+    return rows, step, checkpointer.restore(step, like)[0]
+
+
+def test_a_training_stopped_by_ctrl_c_goes_on_to_the_same_end(workdir, undisturbed, monkeypatch):
+  """Between two logs: at step 6, where there is a log every 10."""
+  config, put = tiny.make_config(*TRAINING), parallel.put_batches
+
+  def put_and_interrupt(*args):
+    for number, one in enumerate(put(*args), 1):
+      if number == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+      yield one
+
+  def run():
+    with stopping.signals():
+      main.run(config, workdir, ['diffusion'])
+
+  monkeypatch.setattr(parallel, 'put_batches', put_and_interrupt)
+  with pytest.raises(stopping.Stopped, match='diffusion is at step 6 of 20, with a checkpoint') as stopped:
+    run()
+  assert stopped.value.code == 130
+  assert results(workdir)[1] == 6
+  monkeypatch.setattr(parallel, 'put_batches', put)
+  run()
+  rows, step, state = results(workdir)
+  assert (rows, step) == undisturbed[:2]
+  jax.tree.map(np.testing.assert_array_equal, state, undisturbed[2])
+
+
+def test_sigterm_ends_a_training_with_its_checkpoint_and_nobody_else_gets_in(workdir, capsys):
+  """A process of its own, as a scheduler sees it."""
+  arguments = [*tiny.ARGUMENTS, *TRAINING, '--config.diffusion.steps=100000', f'--workdir={workdir}']
+  arguments += ['--config.diffusion.checkpoint_every=100000', '--stage=diffusion']
+  command = [sys.executable, '-m', 'fetal_jax.main', *arguments]
+  said = []
+  with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    for line in process.stderr:
+      said.append(line)
+      if ': 10 of 100' in line:
+        # A second run does not get in.
+        assert main.main(arguments) == 2
+        assert f'another run is at work there (process {process.pid} on ' in capsys.readouterr().err
+        process.send_signal(signal.SIGTERM)
+  assert process.returncode == 143, ''.join(said)
+  assert 'Traceback' not in ''.join(said)
+  assert 'Asked to stop by SIGTERM: ' in said[-2]
+  match = re.fullmatch(
+    'fetal_jax: stopped: diffusion is at step (\\d+) of 100000, with a checkpoint; the same command goes on\n',
+    said[-1],
+  )
+  assert match, said[-1]
+  assert [path.name for path in (workdir / 'diffusion' / 'checkpoints').iterdir()] == [match[1]]
+  assert {path.name for path in workdir.iterdir()} == {'data', 'diffusion', 'logs', 'config.json'}
+  assert not list(workdir.rglob('*.tmp'))
+
+
+def test_a_config_that_does_not_go_with_the_results_is_refused(workdir):
+  """Before any stage, and whatever stage is asked for."""
+  main.run(tiny.make_config(*TRAINING), workdir, [])
+  before = read_json(workdir / 'config.json')
+  with pytest.raises(UserError, match=r'config\.data\.phantom_images: 120 there, 121 asked'):
+    main.run(tiny.make_config('--config.data.phantom_images=121'), workdir, ['report'])
+  assert read_json(workdir / 'config.json') == before

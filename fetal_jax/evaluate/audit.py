@@ -20,6 +20,7 @@ from fetal_jax.errors import UserError
 from fetal_jax.evaluate import fidelity, memorisation
 from fetal_jax.evaluate import judge as judges
 from fetal_jax.evaluate.features import Encoder
+from fetal_jax.synthesis.store import check_files
 
 # Held-out images of patients whom the generator has not seen: with fewer, 1 % of them cannot be told.
 _ENOUGH_UNSEEN = 100
@@ -144,9 +145,15 @@ def check_leakage(
 def load_rounds(
   workdir: pathlib.Path, manifests: Sequence[dict[str, Any]], data: prepare.Prepared
 ) -> tuple[UInt8[np.ndarray, 'n h w c'], Int[np.ndarray, ' n']]:
-  """The images and labels of the rounds, one after the other."""
+  """The images and labels of the rounds, one after the other.
+
+  Raises:
+    UserError: a file of a round is not the one that was written.
+  """
   _, size, _, channels = data.images.shape
   folders = [workdir / 'synthetic' / f'round_{manifest["round"]}' for manifest in manifests]
+  for folder, manifest in zip(folders, manifests, strict=True):
+    check_files(folder, manifest)
   read = [decode.read_images(folder, size, channels) for folder in folders]
   return np.concatenate([images for images, _, _ in read]), np.concatenate([labels for _, labels, _ in read])
 

@@ -122,10 +122,11 @@ def classifier_encoder(workdir: PathLike, model: str, *, seed: int = 0, batch_si
       f'{folder}: no classifier to encode with; run --stage=classify with this model and the regime real'
       + (f', or take one of {", ".join(trained)}' if trained else '')
     )
-  with Checkpointer(folder, keep=1) as checkpointer:
+  remedy = f'delete {folder.parent} and run --stage=classify again'
+  with Checkpointer(folder, keep=1, alone=True, remedy=remedy) as checkpointer:  # the other hosts wait
     step = checkpointer.latest_step()
     if step is None:
-      raise UserError(f'{folder}: no whole checkpoint; delete {folder.parent} and run --stage=classify again')
+      raise UserError(f'{folder}: no whole checkpoint; {remedy}')
     meta = checkpointer.restore_meta(step)
     # Runs from before it was recorded cannot have been of another split: the classify stage refuses a changed one.
     if meta.get('split_hash', split_hash) != split_hash:

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 
 from fetal_jax.report import paper, summary
 from fetal_jax.report.collect import model_title, order
+from fetal_jax.train.regimes import CONTROL
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -53,6 +54,7 @@ REGIME_STYLES: dict[str, tuple[str | None, str, str]] = {
   'synth_r1_plus_real': (GREEN, ':', 'D'),
   'synth_r12': (VERMILION, '--', '^'),
   'synth_r12_then_real': (PURPLE, '-', 'P'),
+  CONTROL: (BLUE, '-.', 'X'),
 }
 OTHER_STYLE: tuple[str | None, str, str] = (SKY, '-.', 'X')
 _QUARTILE_STYLES = ((SKY, '-'), (GREEN, '--'), (ORANGE, '-.'), (VERMILION, ':'))

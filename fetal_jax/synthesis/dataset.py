@@ -63,8 +63,8 @@ class Encoder:
     return example.SerializeToString(deterministic=True)
 
 
-def write_metadata(directory: pathlib.Path, plan: Plan, features: Any, *, num_bytes: int) -> None:
-  """Writes the files by which `tfds.builder_from_directory` knows a data set.
+def write_metadata(directory: pathlib.Path, plan: Plan, features: Any, *, num_bytes: int) -> list[str]:
+  """Writes the files by which `tfds.builder_from_directory` knows a data set, and returns their names.
 
   Args:
     directory: of the round.
@@ -93,9 +93,11 @@ def write_metadata(directory: pathlib.Path, plan: Plan, features: Any, *, num_by
   # TFDS does not write whole or not at all.
   with tempfile.TemporaryDirectory() as folder:
     info.write_to_directory(folder)
-    for path in sorted(pathlib.Path(folder).iterdir()):
+    paths = sorted(pathlib.Path(folder).iterdir())
+    for path in paths:
       with writing(directory / path.name) as temporary:
         temporary.write_bytes(path.read_bytes())
+  return [path.name for path in paths]
 
 
 def write_preview(directory: pathlib.Path, plan: Plan, image_shape: tuple[int, int, int]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from absl import logging
 
 from fetal_jax import files
-from fetal_jax.errors import UserError
+from fetal_jax.errors import DamagedFile, UserError
 from fetal_jax.progress import Progress
 from fetal_jax.synthesis.store import MANIFEST
 
@@ -177,6 +177,8 @@ def _read_manifest(folder: pathlib.Path) -> dict[str, Any] | None:
       raise ValueError(f'no {", ".join(sorted(missing))}')
   except FileNotFoundError:
     return None
+  except DamagedFile:
+    raise
   except (ValueError, TypeError, OSError) as error:
     raise UserError(f'{path}: damaged ({error}); delete {folder} and run --stage=sample again') from error
   return manifest

@@ -5,10 +5,14 @@ shard are staged they become one array_record file, recorded in a note beside th
 Several processes share a directory: each owns some of the shards and writes nothing of the others', and the
 first one writes the manifest, before and after. What a finished directory holds depends on the images alone:
 not on batch sizes, nor on interruptions, nor on the number of processes.
+
+The manifest has the checksums of all files. Opening a round compares them; what is damaged is made again, and comes
+out the same to the bit, since seed and index decide an image.
 """
 
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import pathlib
@@ -23,23 +27,48 @@ from absl import logging
 from jaxtyping import Int, UInt8
 
 from fetal_jax import files
-from fetal_jax.errors import UserError
+from fetal_jax.errors import DamagedFile, UserError
 from fetal_jax.synthesis.dataset import RECORD_OPTIONS, Encoder, write_metadata, write_preview, writing
 from fetal_jax.synthesis.plan import Plan, Shard
 
 MANIFEST = 'manifest.json'
 STAGING = '.staging'
+_HASH = hashlib.sha256().digest_size
 
 
 def is_complete(directory: files.PathLike) -> bool:
-  """Whether `directory` holds a finished round, by its manifest and the sizes of its shards."""
+  """Whether `directory` holds a finished round, by its manifest and the sizes of its files."""
   directory = pathlib.Path(directory)
   try:
     manifest = files.read_json(directory / MANIFEST)
-    sizes = [(directory / shard['file']).stat().st_size for shard in manifest['shards']]
-  except (FileNotFoundError, NotADirectoryError, ValueError):
+    recorded = _files(manifest)
+    sizes = [(directory / name).stat().st_size for name in recorded]
+  except (FileNotFoundError, NotADirectoryError, DamagedFile):
     return False
-  return manifest['complete'] and sizes == [shard['bytes'] for shard in manifest['shards']]
+  return manifest['complete'] and sizes == [about['bytes'] for about in recorded.values()]
+
+
+def check_files(directory: files.PathLike, manifest: dict[str, Any]) -> None:
+  """Reads a finished round through before its images are used.
+
+  Args:
+    directory: of the round.
+    manifest: what its manifest.json holds.
+
+  Raises:
+    UserError: a file is not the one that was written.
+  """
+  directory = pathlib.Path(directory)
+  for name, recorded in _files(manifest).items():
+    if damage := files.damage(directory / name, recorded):
+      raise UserError(
+        f'{directory / name}: {damage}; run --stage=sample again, it makes what is damaged anew'
+      )
+
+
+def _files(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+  """Name -> fingerprint of every file of a finished round but the manifest."""
+  return {shard['file']: shard for shard in manifest['shards']} | manifest.get('files', {})
 
 
 class RoundStore:
@@ -106,6 +135,7 @@ class RoundStore:
     }
     self._settings = json.loads(json.dumps(settings))  # as it will be read again: tuples are lists
     self._finished: dict[int, dict[str, Any]] = {}  # shard index -> its entry in the manifest
+    self._others: dict[str, dict[str, Any]] = {}  # the other files of a complete round -> their fingerprints
     self._staged: dict[pathlib.Path, tuple[int, int]] = {}  # staging file -> [first, stop)
     self._is_finished, self._is_staged = np.zeros((2, plan.num_images), bool)
 
@@ -168,10 +198,11 @@ class RoundStore:
     if missing.size:
       raise ValueError(f'{self.directory}: {missing.size} images are missing, from {missing[0]} on')
     sizes = [self._finished[shard.index]['bytes'] for shard in self._shards]
-    write_metadata(self.directory, self.plan, self._encoder.features, num_bytes=sum(sizes))
+    names = write_metadata(self.directory, self.plan, self._encoder.features, num_bytes=sum(sizes))
     write_preview(self.directory, self.plan, self._image_shape)
     self._write_manifest(complete=False)  # takes over from the notes, which go with the staging files
     shutil.rmtree(self._staging, ignore_errors=True)
+    self._others = {name: files.fingerprint(self.directory / name) for name in [*names, 'preview.png']}
     self._write_manifest(complete=True)
 
   def close(self) -> None:
@@ -198,15 +229,16 @@ class RoundStore:
     remedy = f'delete {self.directory} to draw this round again'
     try:
       manifest = files.read_json(path)
-    except ValueError as e:
-      raise UserError(f'{path}: damaged ({e}); {remedy}') from e
-    shards, complete = manifest.pop('shards'), manifest.pop('complete')
-    if differences := _differences(manifest, self._settings):
-      raise UserError(f'{path}: {"; ".join(differences)}; choose another workdir, or {remedy}')
-    for entry in shards + self._noted():
-      if not self._is_first or self._is_as_written(entry):  # the others believe the first
-        self._add_finished(entry)
-    if self._is_first and len(self._finished) < len(shards):
+      shards, complete, others = manifest.pop('shards'), manifest.pop('complete'), manifest.pop('files', {})
+      if differences := _differences(manifest, self._settings):
+        raise UserError(f'{path}: {"; ".join(differences)}; choose another workdir, or {remedy}')
+      for entry in shards + self._noted():
+        if not self._is_first or self._is_as_written(entry):  # the others believe the first
+          self._add_finished(entry)
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+      raise UserError(f'{path}: damaged, not what was written; {remedy}') from e
+    whole = len(self._finished) == (len(self._shards) if complete else len(shards))
+    if self._is_first and not (whole and (not complete or self._are_as_written(others))):
       complete = False
       self._write_manifest(complete=False)
     self._take_staged()
@@ -218,7 +250,7 @@ class RoundStore:
     for path in sorted(self._staging.glob('shard_*.json')):
       try:
         entries.append(files.read_json(path))
-      except ValueError:
+      except DamagedFile:
         logging.warning('%s: damaged; the images of its shard are drawn again', path)
     return entries
 
@@ -228,12 +260,20 @@ class RoundStore:
   def _is_as_written(self, entry: dict[str, Any]) -> bool:
     """Whether a shard's bytes are still those that were written; removes it if not."""
     path = self.directory / entry['file']
-    if path.exists() and files.sha256(path) == entry['sha256']:
+    if not (damage := files.damage(path, entry)):
       return True
-    logging.warning('%s: gone or not the file that was written; its images are drawn again', path)
+    logging.warning('%s: %s; its images are drawn again', path, damage)
     path.unlink(missing_ok=True)
     self._note(entry).unlink(missing_ok=True)
     return False
+
+  def _are_as_written(self, others: dict[str, dict[str, Any]]) -> bool:
+    """Whether metadata and preview are; without their fingerprints nobody knows, and to write them is quick."""
+    for name, recorded in others.items():
+      if damage := files.damage(self.directory / name, recorded):
+        logging.warning('%s: %s; written again', self.directory / name, damage)
+        return False
+    return bool(others)
 
   def _add_finished(self, entry: dict[str, Any]) -> None:
     first, stop = entry['first'], entry['first'] + entry['count']
@@ -279,6 +319,7 @@ class RoundStore:
     path = self._staging / f'images_{first}_{stop}.npy'
     buffer = io.BytesIO()  # numpy hides the reason when writing straight to a full disk
     np.save(buffer, images)
+    buffer.write(hashlib.sha256(buffer.getbuffer()).digest())  # numpy does not mind what follows
     with writing(path) as temporary:
       temporary.write_bytes(buffer.getbuffer())
     self._staged[path] = (first, stop)
@@ -318,7 +359,7 @@ class RoundStore:
       'sha256': files.sha256(path),
     }
     with writing(self._note(entry)) as temporary:
-      temporary.write_text(json.dumps(entry) + '\n', encoding='utf-8')
+      temporary.write_text(json.dumps(files.sealed(entry)) + '\n', encoding='utf-8')
     self._add_finished(entry)
     logging.info('%s: shard %d of %d written', self.directory, shard.index + 1, len(self._shards))
 
@@ -331,18 +372,21 @@ class RoundStore:
 
   def _write_manifest(self, *, complete: bool) -> None:
     shards = [self._finished[index] for index in sorted(self._finished)]
-    manifest = {**self._settings, 'complete': complete, 'shards': shards}
+    others = {'files': self._others} if complete else {}
+    manifest = files.sealed({**self._settings, 'complete': complete, 'shards': shards, **others})
     with writing(self.directory / MANIFEST) as temporary:
       temporary.write_text(json.dumps(manifest, indent=2) + '\n', encoding='utf-8')
 
 
 def _is_whole(path: pathlib.Path, shape: tuple[int, ...]) -> bool:
-  """Whether a .npy file holds uint8 images of this shape; mapping it fails if its end is missing."""
+  """Whether a .npy file, with its hash at the end, is as it was written and holds uint8 images of this shape."""
   try:
+    data = path.read_bytes()
     images = np.load(path, mmap_mode='r')
   except (ValueError, EOFError, FileNotFoundError):  # another process may have used it up
     return False
-  return images.dtype == np.uint8 and images.shape == shape
+  hashed = hashlib.sha256(memoryview(data)[:-_HASH]).digest()
+  return data[-_HASH:] == hashed and images.dtype == np.uint8 and images.shape == shape
 
 
 def _differences(recorded: dict[str, Any], wanted: dict[str, Any], prefix: str = '') -> list[str]:

@@ -17,6 +17,8 @@ from fetal_jax.files import PathLike
 from fetal_jax.train import diffusion_step
 from fetal_jax.train.checkpoint import SKIP, Checkpointer
 
+_REMEDY = 'run --stage=diffusion again, it goes on from the checkpoint before, or put a whole copy back'
+
 
 @dataclasses.dataclass(frozen=True)
 class Description:
@@ -79,14 +81,14 @@ def describe(workdir_or_checkpoints: PathLike) -> Description:
     workdir_or_checkpoints: a workdir, or its `diffusion/checkpoints` folder.
 
   Raises:
-    UserError: there is no checkpoint, or it holds no UNet.
+    UserError: there is no checkpoint, it holds no UNet, or what it says of itself is damaged.
   """
   path = pathlib.Path(workdir_or_checkpoints)
   nested = path / 'diffusion' / 'checkpoints'
   folder = nested if nested.is_dir() else path
   if not folder.is_dir():
     raise UserError(f'{path}: no such workdir or checkpoint folder; run --stage=diffusion first')
-  with Checkpointer(folder, keep=None, alone=True) as checkpointer:
+  with Checkpointer(folder, keep=None, alone=True, remedy=_REMEDY) as checkpointer:
     step = checkpointer.latest_step()
     if step is None:
       raise UserError(f'{folder}: no checkpoint; run --stage=diffusion first')
@@ -111,7 +113,7 @@ def load_trained(
     ema_index: which of `config.diffusion.ema_rates`.
 
   Raises:
-    UserError: there is no checkpoint, it holds no UNet, or it cannot be read.
+    UserError: there is no checkpoint, it holds no UNet, or a file of it is damaged.
   """
   about = describe(workdir_or_checkpoints)
   config, mesh = about.config, mesh or parallel.make_local_mesh()
@@ -136,7 +138,7 @@ def load_trained(
     ema=(*nothing.ema[:ema_index], wanted.ema[ema_index], *nothing.ema[ema_index + 1 :]),
     params={name: wanted.params[name] if name == 'guide' else nothing.params[name] for name in nets},
   )
-  with Checkpointer(about.folder, keep=None, alone=True) as checkpointer:
+  with Checkpointer(about.folder, keep=None, alone=True, remedy=_REMEDY) as checkpointer:
     state, _ = checkpointer.restore(about.step, parts)
   params = {'unet': state.ema[ema_index]}
   if 'guide' in nets:

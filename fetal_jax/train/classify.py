@@ -144,18 +144,7 @@ def _settings(
 ) -> str:
   """A fingerprint of everything but the images that decides what a run of `model` learns."""
   c = config_lib.to_dict(config.classify)
-  harmless = (
-    'models',
-    'regimes',
-    'curve',
-    'curve_models',
-    'num_seeds',
-    'checkpoint_epochs',
-    'eval_batch_size',
-    'model_args',
-    'init_from',
-  )
-  decisive = {k: v for k, v in c.items() if k not in harmless}
+  decisive = {k: v for k, v in c.items() if config_lib.DECIDES.get(f'classify.{k}', ('classify',))}
   start = weights.sha256 if weights else ''
   return config_lib.config_hash(decisive, c['model_args'][model], split_hash, config.seed, start)
 
@@ -195,6 +184,7 @@ def train_one(
         raise UserError(f'{checkpointer.directory}: trained with other settings or data; use a new --workdir')
       state, best, history, seconds = saved['state'], saved['best'], meta['history'], meta['seconds']
       batches.set_state(meta['loader'])
+      resumed = meta.get('loop', {})
       log_resumption(title, start, epochs * epoch_steps)
     else:
       state = task.init(key_init)
@@ -205,7 +195,7 @@ def train_one(
         fresh = parallel.to_host(task.mesh, state.variables)
         variables = initial.classifier_variables(task.name, weights, fresh)
         state = dataclasses.replace(state, variables=parallel.put_like(variables, state.variables))
-      best, history, seconds = jax.tree.map(jnp.copy, state.variables), [], 0.0
+      best, history, seconds, resumed = jax.tree.map(jnp.copy, state.variables), [], 0.0, {}
     selected = max((row['score'] for row in history), default=-1.0)
 
     with MetricWriter(
@@ -214,6 +204,7 @@ def train_one(
       row: dict[str, Any] = {}
 
       def log(step: int, means: dict[str, float]) -> str:
+        checkpointer.check()
         row.clear()
         row.update(
           epoch=step // epoch_steps, step=step, train_loss=means['loss'], train_accuracy=means['accuracy']
@@ -233,7 +224,7 @@ def train_one(
           # A copy, because the next step takes the state's buffers.
           selected, best = score, jax.tree.map(jnp.copy, state.variables)
 
-      def save(step: int, state: ClassifierState) -> None:
+      def save(step: int, state: ClassifierState, account: dict[str, Any]) -> None:
         checkpointer.save(
           step,
           {'state': state, 'best': best},
@@ -241,6 +232,7 @@ def train_one(
             'config': config_lib.to_dict(config),
             'settings': settings,
             'loader': batches.get_state(),
+            'loop': account,
             'history': history,
             'seconds': seconds + time.monotonic() - clock,
           },
@@ -257,7 +249,11 @@ def train_one(
         images_per_step=c.batch_size,
         log_every=epoch_steps,
         on_log=log,
-        actions=((epoch_steps, select), (c.checkpoint_epochs * epoch_steps, save)),
+        actions=((epoch_steps, select),),
+        save_every=c.checkpoint_epochs * epoch_steps,
+        save=save,
+        resumed=resumed,
+        skip_nonfinite=c.skip_nonfinite,
       )
 
   test_probabilities = predict(task, best, sources.test, batch_size=c.eval_batch_size)
@@ -328,7 +324,8 @@ def _is_done(folder: pathlib.Path, settings: str) -> bool:
 
 
 def _load_selected(folder: pathlib.Path, task: Task) -> Any:
-  with Checkpointer(folder / 'selected', keep=1) as checkpointer:
+  remedy = f'delete {folder} and run --stage=classify again'
+  with Checkpointer(folder / 'selected', keep=1, remedy=remedy) as checkpointer:
     step = checkpointer.latest_step()
     if step is None:
       raise UserError(

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from fetal_jax import parallel
 from fetal_jax.data import loader
 from fetal_jax.data.augment import augment
-from fetal_jax.train import networks, overview
+from fetal_jax.train import networks, overview, skipping
 from fetal_jax.train.state import ClassifierState
 
 
@@ -43,11 +43,12 @@ def make_update(
   std: float,
   rotation_degrees: float,
   flips: bool,
+  skip_nonfinite: bool = False,
 ) -> Callable[[ClassifierState, Any, jax.Array], tuple[ClassifierState, Any]]:
   """Builds `update(state, batch, key) -> (state, sums)`: K optimiser steps with cross-entropy.
 
   The batch holds `images` uint8 [K, B, H, W, C], `labels` int32 [K, B] and `real` bool [K, B]; real images
-  are augmented, synthetic ones are not.
+  are augmented, synthetic ones are not. With `skip_nonfinite` a step that is not finite is left out.
   """
 
   def one_step(key: jax.Array, state: ClassifierState, batch: Any) -> tuple[ClassifierState, Any]:
@@ -85,7 +86,9 @@ def make_update(
     return ClassifierState(step=state.step + 1, variables=variables, opt_state=opt_state), sums
 
   def update(state: ClassifierState, batch: Any, key: jax.Array) -> tuple[ClassifierState, Any]:
-    step = functools.partial(one_step, key)
+    step: Callable[..., Any] = functools.partial(one_step, key)
+    if skip_nonfinite:
+      step = skipping.leaving_out(step)
     if batch['labels'].shape[0] == 1:  # a loop of one is dearer than none on the CPU
       return step(state, jax.tree.map(lambda a: a[0], batch))
     return jax.lax.scan(step, state, batch)
@@ -129,7 +132,13 @@ def make_task(
   sharding = parallel.state_sharding(mesh, shapes)
   replicated = parallel.replicated(mesh)
   update = make_update(
-    net, optimizer, mean=c.mean, std=c.std, rotation_degrees=c.rotation_degrees, flips=c.flips
+    net,
+    optimizer,
+    mean=c.mean,
+    std=c.std,
+    rotation_degrees=c.rotation_degrees,
+    flips=c.flips,
+    skip_nonfinite=c.skip_nonfinite > 0,
   )
 
   def probabilities(variables: Any, images: jax.Array) -> jax.Array:

@@ -78,9 +78,10 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
       [source], batch_size=c.batch_size, steps_per_call=c.steps_per_call, seed=config.seed
     )
     accounts: dict[str, Any] = {}
+    resumed: dict[str, Any] = {}
     if start:
       _check_same_data(meta, data, checkpointer.directory)
-      accounts = meta.get('init_from', {})
+      accounts, resumed = meta.get('init_from', {}), meta.get('loop', {})
       state, _ = checkpointer.restore(start, parallel.placed(shapes, sharding))
       batches.set_state(meta['loader'])
       log_resumption('diffusion', start, c.steps)
@@ -97,6 +98,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
       random_flip=c.random_flip,
       ema_rates=tuple(c.ema_rates),
       ema_warmup=c.ema_warmup,
+      skip_nonfinite=c.skip_nonfinite > 0,
     )
     batch_sharding = parallel.batch_sharding(mesh, axis=1)
     # The state is donated: a step updates it in place. Batches are spread over all devices.
@@ -120,10 +122,11 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     with MetricWriter(workdir / 'logs' / 'diffusion', start_step=start) as writer:
 
       def log(step: int, means: dict[str, float]) -> str:
+        checkpointer.check()
         writer.write_scalars(step, means)
         return _status(means)
 
-      def save(step: int, state: DiffusionState) -> None:
+      def save(step: int, state: DiffusionState, account: dict[str, Any]) -> None:
         checkpointer.save(
           step,
           state,
@@ -133,6 +136,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
             'split_hash': data.info['split_hash'],
             'init_from': accounts,
             'loader': batches.get_state(),
+            'loop': account,
           },
         )
 
@@ -143,7 +147,6 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
         )
       if 'unet' in nets:
         actions.append((c.preview_every, _preview(config, nets, data, mesh, key_preview, writer, workdir)))
-      actions.append((c.checkpoint_every, save))
       loop.train(
         state,
         compiled,
@@ -156,6 +159,10 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
         log_every=c.log_every,
         on_log=log,
         actions=actions,
+        save_every=c.checkpoint_every,
+        save=save,
+        resumed=resumed,
+        skip_nonfinite=c.skip_nonfinite,
         log_seconds=0.0,
       )
   return True
@@ -260,13 +267,10 @@ def _check_same_data(meta: dict[str, Any], data: prepare.Prepared, directory: pa
 
 def _check_same(config: ml_collections.ConfigDict, old: dict[str, Any], directory: pathlib.Path) -> None:
   """A checkpoint goes on only with the settings that it was trained with."""
-  harmless = ('log_every', 'eval_every', 'preview_', 'checkpoint_every', 'keep_checkpoints', 'steps', 'remat')
-
-  def relevant(values: dict[str, Any]) -> dict[str, Any]:
-    flat = dict(config_lib.flatten({'seed': values['seed'], 'diffusion': values['diffusion']}))
-    return {k: v for k, v in flat.items() if not k.startswith(tuple(f'diffusion.{h}' for h in harmless))}
-
-  now, before = relevant(config_lib.to_dict(config)), relevant(config_lib.to_dict(config_lib.from_dict(old)))
+  now, before = (
+    {k: v for k, v in config_lib.decisive(c, 'diffusion').items() if not k.startswith('data.')}
+    for c in (config, config_lib.from_dict(old))
+  )
   changed = [f'{k}: was {before.get(k)}, is {now[k]}' for k in now if now[k] != before.get(k)]
   if changed:
     raise UserError(f'{directory}: trained with other settings ({"; ".join(changed)}); use a new --workdir')

@@ -11,7 +11,7 @@ import optax
 from fetal_jax.diffusion import gaussian
 from fetal_jax.diffusion.schedule import Process
 from fetal_jax.synthesis.sampling import to_float
-from fetal_jax.train import ema, networks
+from fetal_jax.train import ema, networks, skipping
 from fetal_jax.train.state import DiffusionState
 
 QUARTILES = 4
@@ -107,11 +107,13 @@ def make_update(
   random_flip: bool,
   ema_rates: tuple[float, ...],
   ema_warmup: bool,
+  skip_nonfinite: bool = False,
 ) -> Callable[[DiffusionState, Any], tuple[DiffusionState, Any]]:
   """Builds `update(state, batch) -> (state, sums)`: K optimiser steps of every network.
 
   The batch holds `images` uint8 [K, B, H, W, C] and `labels` int32 [K, B]. Each network draws its own t and
-  noise; all randomness is folded from `key` and the step, so a resumed run draws the same.
+  noise; all randomness is folded from `key` and the step, so a resumed run draws the same. With `skip_nonfinite` a step
+  that is not finite in one network is left out in both.
   """
   losses = loss_fns(nets, process)
 
@@ -159,10 +161,12 @@ def make_update(
     )
     return DiffusionState(step=state.step + 1, params=params, opt_state=opt_state, ema=averages), all_sums
 
+  step = skipping.leaving_out(one_step) if skip_nonfinite else one_step
+
   def update(state: DiffusionState, batch: Any) -> tuple[DiffusionState, Any]:
     if batch['labels'].shape[0] == 1:  # a loop of one is dearer than none on the CPU
-      return one_step(state, jax.tree.map(lambda a: a[0], batch))
-    return jax.lax.scan(one_step, state, batch)
+      return step(state, jax.tree.map(lambda a: a[0], batch))
+    return jax.lax.scan(step, state, batch)
 
   return update
 

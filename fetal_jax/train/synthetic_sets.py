@@ -14,6 +14,7 @@ from fetal_jax.data import decode
 from fetal_jax.data.loader import Source
 from fetal_jax.errors import UserError
 from fetal_jax.files import PathLike, read_json
+from fetal_jax.synthesis.store import check_files
 from fetal_jax.train import regimes
 
 KEPT = 'synthetic/kept.json'
@@ -99,7 +100,7 @@ def load(
   """Reads rounds 1 to `count` of a run, and (`kept`) what the filter kept of them.
 
   Raises:
-    UserError: a round is not finished or of other classes, or the filter's result is of other rounds.
+    UserError: a round is not finished, damaged or of other classes, or the filter's result is of other rounds.
   """
   workdir = pathlib.Path(workdir)
   rounds, hashes = {}, {}
@@ -113,6 +114,7 @@ def load(
         f'{folder}: its classes ({", ".join(manifest["class_names"])}) are not those of the prepared data '
         f'({", ".join(class_names)}); use a new --workdir'
       )
+    check_files(folder, manifest)
     images, labels, _ = decode.read_images(folder, config.data.image_size, config.data.channels)
     rounds[r] = Source(images, labels, np.arange(len(images)), real=False)
     hashes[r] = round_hash(manifest)

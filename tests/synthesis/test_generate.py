@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import damage
 import jax
 import numpy as np
 import pytest
@@ -80,13 +81,22 @@ def test_the_batch_size_changes_no_image(reference, model, tmp_path, batch_size)
   assert np.abs(images(workdir) - images(reference)).max() <= 1
 
 
-def test_lost_shards_are_drawn_again_in_the_same_places(reference, model, tmp_path):
+def test_lost_and_damaged_shards_are_drawn_again_in_the_same_places(reference, model, tmp_path, caplog):
   """Batches begin where they did, so that not a bit differs."""
   workdir = new_workdir(tmp_path / 'run', model)
   generate.run(tiny.make_config(*SMALL), workdir)
-  for shard in read_json(workdir / 'synthetic' / 'round_1' / 'manifest.json')['shards'][1:4:2]:
-    (workdir / 'synthetic' / 'round_1' / shard['file']).unlink()
-  assert generate.run(tiny.make_config(*SMALL), workdir)
+  folder = workdir / 'synthetic' / 'round_1'
+  lost, damaged = (shard['file'] for shard in read_json(folder / 'manifest.json')['shards'][1:4:2])
+  damage.delete(folder / lost)
+  damage.flip(folder / damaged)
+  damage.cut(workdir / 'synthetic' / 'round_2' / 'features.json')
+  with caplog.at_level('INFO', logger='absl'):
+    assert generate.run(tiny.make_config(*SMALL), workdir)
+  assert f'{lost}: is not there; its images are drawn again' in caplog.text
+  assert f'{damaged}: is not what was written; its images are drawn again' in caplog.text
+  assert 'round 1, 6 of 42 images to draw' in caplog.text
+  assert 'features.json: has ' in caplog.text
+  assert 'round 2, ' not in caplog.text  # nothing to draw there
   assert contents(workdir) == contents(reference)
 
 

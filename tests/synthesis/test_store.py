@@ -118,7 +118,7 @@ np.savez(sys.argv[2], **{key: np.stack([e[key] for e in examples]) for key in ex
 
 def test_the_manifest_tells_where_the_images_come_from(reference):
   manifest = files.read_json(reference / 'manifest.json')
-  shards = manifest.pop('shards')
+  shards, others = manifest.pop('shards'), manifest.pop('files')
 
   assert manifest == {
     'round': 1,
@@ -144,6 +144,8 @@ def test_the_manifest_tells_where_the_images_come_from(reference):
   for shard in shards:
     assert shard['sha256'] == files.sha256(reference / shard['file'])
     assert (shard['seed'], shard['checkpoint_step'], shard['config_hash']) == (5, 1000, '0123')
+  assert set(others) == {'dataset_info.json', 'features.json', 'label.labels.txt', 'preview.png'}
+  assert others == {name: files.fingerprint(reference / name) for name in others}
 
 
 def test_nothing_else_is_left(reference):

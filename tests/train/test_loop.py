@@ -1,20 +1,25 @@
 """When the loop logs, acts and stops."""
 
 import itertools
+import json
 
 import jax.numpy as jnp
 import pytest
 
+from fetal_jax import stopping
 from fetal_jax.errors import UserError
 from fetal_jax.train import loop
 
 
-def run(losses, *, start=0, steps=12, steps_per_call=2, log_every=4, actions=()):
+def run(losses, *, start=0, steps=12, steps_per_call=2, log_every=4, norms=lambda step: 1.0, **kwargs):
   logged = []
 
   def update(state, batch):
-    loss = jnp.asarray([losses(state + i) for i in range(steps_per_call)], jnp.float32)
-    return state + steps_per_call, {'loss': (loss, jnp.ones(steps_per_call))}
+    values = {
+      name: jnp.asarray([value(state + i) for i in range(steps_per_call)], jnp.float32)
+      for name, value in (('loss', losses), ('grad_norm', norms))
+    }
+    return state + steps_per_call, {name: (value, jnp.ones(steps_per_call)) for name, value in values.items()}
 
   final = loop.train(
     start,
@@ -27,7 +32,7 @@ def run(losses, *, start=0, steps=12, steps_per_call=2, log_every=4, actions=())
     images_per_step=8,
     log_every=log_every,
     on_log=lambda step, means: logged.append((step, means['loss'])) or '',
-    actions=actions,
+    **kwargs,
   )
   return final, logged
 
@@ -50,10 +55,83 @@ def test_a_resumed_run_logs_what_an_uninterrupted_one_does():
   assert rest == whole[1:]
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_checkpoint():
+@pytest.mark.parametrize(
+  ('spoiled', 'said'),
+  [
+    (('losses', 6), 'loss became nan at step 7 .of steps 4 to 8.; the checkpoint of step 4 is kept'),
+    (('losses', 1), 'loss became nan at step 2 .of steps 0 to 4.; there is no checkpoint yet'),
+    (('norms', 9), 'grad_norm became nan at step 10 .of steps 8 to 12.; the checkpoint of step 8 is kept'),
+  ],
+)
+def test_what_is_not_finite_stops_before_the_checkpoint(spoiled, said):
+  name, bad = spoiled
+  # From then on everything is spoiled, as parameters are.
+  values = {'losses': lambda step: float('nan') if step >= bad + (name == 'norms') else 1.0}
+  values['norms'] = lambda step: float('nan') if step >= bad else 1.0
   saved = []
-  with pytest.raises(UserError, match='loss became nan between steps 4 and 8'):
+  with pytest.raises(UserError, match=said):
+    run(**values, save_every=4, save=lambda step, state, account: saved.append(step))
+  assert saved == list(range(4, bad, 4))
+
+
+class Stops:
+  """A loss of every step that asks the run to stop in step `at`, and the checkpoints that are written."""
+
+  def __init__(self, monkeypatch, at):
+    self.at, self.saved = at, []
+    self.asked = False
+    monkeypatch.setattr(stopping, 'requested', lambda: self.asked)
+
+  def loss(self, step):
+    self.asked |= step == self.at
+    return 1 / (1 + step)  # of no round binary number
+
+  def save(self, step, state, account):
+    self.saved.append((step, state, account))
+
+
+@pytest.mark.parametrize('at', range(10))
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(monkeypatch, at):
+  """Wherever it was stopped: steps, logged means to the bit, checkpoints."""
+  whole = Stops(monkeypatch, None)
+  _, logged = run(whole.loss, steps_per_call=1, log_every=4, save_every=5, save=whole.save)
+  assert [step for step, _, _ in whole.saved] == [5, 10, 12]
+  stops, before = Stops(monkeypatch, at), []
+  with pytest.raises(stopping.Stopped, match=f'test is at step {at + 1} of 12, with a checkpoint'):
     run(
-      lambda step: float('nan') if step == 6 else 1.0, actions=[(4, lambda step, state: saved.append(step))]
+      stops.loss,
+      steps_per_call=1,
+      log_every=4,
+      save_every=5,
+      save=stops.save,
+      actions=[(4, lambda step, state: before.append(step))],
     )
-  assert saved == [4]
+  step, state, account = stops.saved[-1]
+  assert step == state == at + 1
+  assert len({step for step, _, _ in stops.saved}) == len(stops.saved)  # none is written twice
+  account = json.loads(json.dumps(account))  # as it comes back from a checkpoint
+  stops.asked, stops.at = False, None
+  _, rest = run(
+    stops.loss, start=step, steps_per_call=1, log_every=4, save_every=5, save=stops.save, resumed=account
+  )
+  assert rest == [row for row in logged if row[0] > step]
+  assert {s for s, _, _ in stops.saved} == {5, 10, 12, at + 1}
+  assert before == [s for s in (4, 8) if s <= step]  # what is due is done before
+
+
+def test_a_run_that_is_done_is_not_stopped(monkeypatch):
+  stops = Stops(monkeypatch, 11)
+  final, _ = run(stops.loss, save_every=100, save=stops.save)
+  assert final == 12
+  assert [step for step, _, _ in stops.saved] == [12]
+
+
+def test_no_checkpoint_is_written_of_what_is_not_finite(monkeypatch):
+  stops = Stops(monkeypatch, 5)
+  with pytest.raises(UserError, match='loss became nan at step 6'):
+    run(
+      lambda step: stops.loss(step) if step < 5 else stops.loss(step) * float('nan'),
+      save=stops.save,
+      save_every=12,
+    )
+  assert stops.saved == []
