@@ -19,16 +19,18 @@ import time
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-STAGES = ('diffusion', 'sample')
+CONFIG = '--config=configs/smoke.py'
 # More than half an hour's work for either.
-ENDLESS = (
-  '--config=configs/smoke.py',
-  '--config.diffusion.steps=10000000',
-  '--config.diffusion.preview_every=200',
-  '--config.sample.per_class=100000',
-  '--config.sample.shard_size=500',
-  '--config.sample.steps=20',
-)
+ENDLESS = {
+  'diffusion': ('--config.diffusion.steps=10000000', '--config.diffusion.preview_every=200'),
+  'sample': (
+    '--config.sample.per_class=100000',
+    '--config.sample.shard_size=500',
+    '--config.sample.steps=20',
+  ),
+}
+# What has to be there before.
+BEFORE = {'diffusion': ('prepare',), 'sample': ('prepare', 'diffusion')}
 _EVERY = 2.0  # seconds between two looks
 _MOST_GROWTH = 0.03  # of memory, between the second and the last quarter of the time
 
@@ -72,16 +74,19 @@ def growth(rows: np.ndarray) -> list[str]:
   return found
 
 
-def command(workdir: pathlib.Path, stage: str) -> list[str]:
-  return [sys.executable, '-m', 'fetal_jax.main', *ENDLESS, f'--workdir={workdir}', f'--stage={stage}']
+def command(workdir: pathlib.Path, stage: str, *arguments: str) -> list[str]:
+  run = [sys.executable, '-m', 'fetal_jax.main', CONFIG, f'--workdir={workdir}', f'--stage={stage}']
+  return [*run, *arguments]
 
 
 def soak(stage: str, workdir: pathlib.Path, minutes: float) -> list[str]:
   """Runs one stage for some minutes, prints a row for each tenth of them, and returns what is wrong."""
-  log = pathlib.Path(f'{workdir}_{stage}.log')
+  log = pathlib.Path(f'{workdir}.log')
+  for before in BEFORE[stage]:
+    subprocess.run(command(workdir, before), cwd=ROOT, check=True, capture_output=True)
   with open(log, 'w', encoding='utf-8') as said:
     process = subprocess.Popen(
-      command(workdir, stage), cwd=ROOT, stdout=said, stderr=said, start_new_session=True
+      command(workdir, stage, *ENDLESS[stage]), cwd=ROOT, stdout=said, stderr=said, start_new_session=True
     )
     try:
       rows = watch(process, 60 * minutes)
@@ -105,8 +110,10 @@ if __name__ == '__main__':
   flags = parser.parse_args()
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   with tempfile.TemporaryDirectory() as folder:
-    workdir = pathlib.Path(folder) / 'run'
-    subprocess.run(command(workdir, 'prepare'), cwd=ROOT, check=True)
-    wrong = [line for stage in STAGES for line in soak(stage, workdir, flags.minutes / len(STAGES))]
+    wrong = [
+      line
+      for stage in ENDLESS
+      for line in soak(stage, pathlib.Path(folder) / stage, flags.minutes / len(ENDLESS))
+    ]
   print('\n' + ('\n'.join(wrong) if wrong else 'flat: nothing grew'))
   sys.exit(bool(wrong))
