@@ -96,7 +96,7 @@ def torment(
     part = rng.random()
     while process.poll() is None:
       time.sleep(0.02)
-      stage = stage_of(log.read_text(encoding='utf-8', errors='replace')[before:]) or STAGES[0]
+      stage = stage_of(log.read_bytes()[before:].decode(errors='replace')) or STAGES[0]
       entered.setdefault(stage, time.monotonic())
       left = sum(done.values()) < kills and done[stage] < share
       if left and time.monotonic() - entered[stage] > part * seconds[stage]:
