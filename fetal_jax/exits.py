@@ -38,6 +38,7 @@ def exit_code(command: Callable[[], None], *, goes_on: str, place: Callable[[], 
   Returns:
     The exit code, see above.
   """
+  alone = False
   try:
     with stopping.signals():
       command()
@@ -46,6 +47,7 @@ def exit_code(command: Callable[[], None], *, goes_on: str, place: Callable[[], 
     line, code = str(error), 2
   except stopping.Stopped as stopped:
     line, code = f'stopped{stopped.where and ": " + stopped.where}; {goes_on}', stopped.code
+    alone = not stopped.together and _is_one_of_many()
   except KeyboardInterrupt:
     line, code = f'stopped; {goes_on}', 130
   except Exception as error:
@@ -55,7 +57,15 @@ def exit_code(command: Callable[[], None], *, goes_on: str, place: Callable[[], 
     line, code = f'{refusal}; {goes_on}', 2
   with contextlib.suppress(OSError):  # what is said may go to the same disk
     print(f'fetal_jax: {line}', file=sys.stderr, flush=True)
+  if alone:  # else it would wait at the exit for processes that wait for it elsewhere
+    os._exit(code)
   return code
+
+
+def _is_one_of_many() -> bool:
+  """Whether this process has joined others; JAX is not loaded for the answer."""
+  distributed = getattr(sys.modules.get('jax'), 'distributed', None)
+  return distributed is not None and distributed.is_initialized()
 
 
 def refused_by_disk(error: BaseException, place: Callable[[], object] = str) -> str | None:

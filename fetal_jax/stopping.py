@@ -30,12 +30,13 @@ class Stopped(KeyboardInterrupt):
   Attributes:
     code: exit code of the process.
     where: what is kept, for the user; empty where there is nothing to say.
+    together: whether the other processes of the run stop at the same place.
   """
 
-  def __init__(self, where: str = '', code: int | None = None) -> None:
+  def __init__(self, where: str = '', *, together: bool = False) -> None:
     super().__init__(where)
-    self.where = where
-    self.code = code if code is not None else CODES.get(_received or 0, 143)
+    self.code = CODES.get(_received or 0, 143)
+    self.where, self.together = where, together
 
 
 _received: int | None = None  # the first signal
@@ -49,11 +50,11 @@ def requested() -> bool:
   return _received is not None
 
 
-def stop(where: str = '') -> None:
+def stop(where: str = '', *, together: bool = False) -> None:
   """Raises `Stopped`, for the signal that has come or for one that another process got."""
   global _delivered
   _delivered = True
-  raise Stopped(where)
+  raise Stopped(where, together=together)
 
 
 @contextlib.contextmanager

@@ -40,7 +40,9 @@ def refused(process) -> str:
 
 
 def test_help_and_print_config(command):
-  assert 'prepare -> diffusion -> sample -> classify -> evaluate -> report' in command('--help').stdout
+  assert (
+    'prepare -> diffusion -> sample -> classify -> filter -> evaluate -> report' in command('--help').stdout
+  )
   printed = command('--config=configs/smoke.py', '--print_config', '--config.seed=7')
   assert json.loads(printed.stdout)['seed'] == 7
 

@@ -119,12 +119,15 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     overview.log_parameters(state.params)
     overview.log_cost('diffusion', lowered, compiled, steps=c.steps_per_call, microbatches=c.microbatches)
 
+    status = ''
     with MetricWriter(workdir / 'logs' / 'diffusion', start_step=start) as writer:
 
       def log(step: int, means: dict[str, float]) -> str:
+        nonlocal status
         checkpointer.check()
         writer.write_scalars(step, means)
-        return _status(means)
+        status = _status(means)
+        return status
 
       def save(step: int, state: DiffusionState, account: dict[str, Any]) -> None:
         checkpointer.save(
@@ -165,6 +168,13 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
         skip_nonfinite=c.skip_nonfinite,
         log_seconds=0.0,
       )
+  logging.info(
+    'diffusion: %s steps in %s, %s; checkpoint %s',
+    f'{c.steps - start:,}',
+    duration(time.monotonic() - clock),
+    status,
+    checkpointer.directory / str(c.steps),
+  )
   return True
 
 

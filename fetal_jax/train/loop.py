@@ -89,6 +89,7 @@ def train(
         votes.count(*jax.block_until_ready(in_flight.popleft()))
 
       step = before + steps_per_call
+      progress.tick(step)
       due = [action for every, action in actions if _is_due(every, before, step, steps)]
       save_now = save is not None and _is_due(save_every, before, step, steps)
       if due or save_now or _is_due(log_every, before, step, steps):
@@ -106,7 +107,8 @@ def train(
         if save is not None and saved < step:
           window.read(step, saved)
           save(step, state, window.account())
-        stopping.stop(f'{title} is at step {step} of {steps}, {"with" if save else "without"} a checkpoint')
+        kept = 'with a checkpoint' if save else 'without a checkpoint'
+        stopping.stop(f'{title} is at step {step} of {steps}, {kept}', together=True)
   return state
 
 

@@ -3,10 +3,11 @@
 import itertools
 import json
 
+import jax
 import jax.numpy as jnp
 import pytest
 
-from fetal_jax import stopping
+from fetal_jax import parallel, stopping
 from fetal_jax.errors import UserError
 from fetal_jax.train import loop
 
@@ -135,3 +136,25 @@ def test_no_checkpoint_is_written_of_what_is_not_finite(monkeypatch):
       save_every=12,
     )
   assert stops.saved == []
+
+
+def test_of_several_processes_one_is_enough(monkeypatch):
+  """What is asked goes to all with a dispatch, and is acted upon when that is done: the same one in each."""
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  stops = Stops(monkeypatch, 3)
+  with pytest.raises(stopping.Stopped, match='test is at step 8 of 20, with a checkpoint') as stopped:
+    run(stops.loss, steps=20, steps_per_call=1, save_every=100, save=stops.save)
+  assert stopped.value.together
+  assert [step for step, _, _ in stops.saved] == [8]
+
+  # The others learn of it from the devices alone.
+  monkeypatch.setattr(stopping, 'requested', lambda: False)
+  monkeypatch.setattr(
+    parallel, 'put_batch', lambda mesh, votes: jnp.asarray([*votes[:-1], stops.at == 'other'], jnp.int32)
+  )
+  stops.saved.clear()
+  final, _ = run(stops.loss, steps=20, steps_per_call=1, save_every=100, save=stops.save)
+  assert final == 20
+  stops.at = 'other'
+  with pytest.raises(stopping.Stopped, match='test is at step 5 of 20'):
+    run(stops.loss, steps=20, steps_per_call=1, save_every=100, save=stops.save)
