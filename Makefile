@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs/demo
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test torture soak bench docs lint format clean
 
 demo: .venv/installed
 	$(BIN)/python -m fetal_jax.main --config=configs/demo.py --workdir=$(WORKDIR)
@@ -12,9 +12,21 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest
 
+# 60 SIGKILLs over all stages; half an hour of training and sampling.
+torture: .venv/installed
+	$(BIN)/python tests/torture.py
+
+soak: .venv/installed
+	$(BIN)/python tests/soak.py
+
 # BENCH='--only=peaks,sampling' runs parts. Peers need `.venv/bin/python -m pip install '.[bench]'` or BENCH=--peer_python=...
 bench: .venv/installed
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# The site, in site/index.html.
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: .venv/installed
 	$(BIN)/ruff format --check
@@ -33,4 +45,4 @@ format: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .jax_cache build *.egg-info
+	rm -rf .venv .jax_cache build site *.egg-info

@@ -1,12 +1,13 @@
 """Time, memory and work of compiled functions."""
 
-import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+
+from fetal_jax.planning import program
 
 # Thread pools spin for a moment after their work; the next library starts when they sleep.
 SETTLE_S = 0.05
@@ -84,48 +85,4 @@ def flops(function: Callable[..., Any], *args: Any) -> float:
 
   Counted in the program as written (its jaxpr), a loop's body as often as it runs; what is elementwise is left out.
   """
-  return _count(jax.make_jaxpr(function)(*args).jaxpr)
-
-
-def _count(jaxpr: Any) -> float:
-  total = 0.0
-  for equation in _needed(jaxpr):
-    name, params = equation.primitive.name, equation.params
-    if name == 'dot_general':
-      (contracted, _), _ = params['dimension_numbers']
-      left = equation.invars[0].aval.shape
-      total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
-    elif name == 'conv_general_dilated':
-      kernel = equation.invars[1].aval.shape
-      out_features = kernel[params['dimension_numbers'].rhs_spec[0]]
-      # Zeros that are put between the pixels (the gradient of a stride) are no work.
-      macs = math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / out_features
-      total += 2 * macs / math.prod(params['lhs_dilation'])
-    elif name.startswith('dot_product_attention'):
-      batch, queries, heads, width = equation.invars[0].aval.shape
-      once = 4 * batch * heads * queries * equation.invars[1].aval.shape[1] * width
-      total += once * (2.5 if 'bwd' in name else 1)
-    elif name == 'cond':
-      total += max(_count(branch.jaxpr) for branch in params['branches'])
-    else:
-      inner = sum(_count(jaxpr) for jaxpr in _inner(params))
-      total += inner * (params['length'] if name == 'scan' else 1)
-  return total
-
-
-def _needed(jaxpr: Any) -> Iterator[Any]:
-  """The equations that results depend on: the compiler leaves out the others, such as unused gradients of weights."""
-  needed = {id(variable) for variable in jaxpr.outvars}
-  for equation in reversed(jaxpr.eqns):
-    if any(id(variable) in needed for variable in equation.outvars):
-      needed |= {id(variable) for variable in equation.invars}
-      yield equation
-
-
-def _inner(params: Mapping[str, Any]) -> list[Any]:
-  """The programs within an equation: of jit, scan, remat, custom derivatives."""
-  found = []
-  for key, value in params.items():
-    if key in ('jaxpr', 'call_jaxpr', 'fun_jaxpr'):
-      found.append(getattr(value, 'jaxpr', value))
-  return found
+  return program.cost(program.trace(function, *args)).flops

@@ -24,6 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
       num_head_channels=16,
       norm_groups=4,
     )
+  config.diffusion.guide.attention_resolutions = ()  # has attention in its middle
   config.diffusion.update(
     steps=40,
     batch_size=16,
@@ -40,12 +41,12 @@ def get_config() -> ml_collections.ConfigDict:
     checkpoint_every=20,
   )
   config.sample.update(rounds=2, per_class=8, steps=4, batch_size=16, shard_size=5)
-  config.classify.update(epochs=1, batch_size=16, eval_batch_size=32, steps_per_call=1, learning_rate=1e-3)
+  config.classify.update(epochs=1, batch_size=16, eval_batch_size=16, steps_per_call=1, learning_rate=1e-3)
   args = config.classify.model_args
   with config.unlocked():
-    args.resnet50.update(width=8, depths=(1, 1))
-    args.densenet169.update(growth=8, blocks=(1, 1), init_features=8)
+    args.resnet50.update(width=8, depths=(1,))
+    args.densenet169.update(growth=8, blocks=(1,), init_features=8)
     args.vit_b_32.update(patch_size=8, hidden_size=16, depth=1, heads=2, mlp_dim=32)
-    args.swin_t.update(embed_dim=8, depths=(1, 2), heads=(1, 2), window=2, patch_size=2)
-    args.medmamba_t.update(dims=(8, 16), depths=(1, 1), d_state=4, patch_size=2)
+    args.swin_t.update(embed_dim=8, depths=(2,), heads=(1,), window=2, patch_size=2)
+    args.medmamba_t.update(dims=(8,), depths=(1,), d_state=4, patch_size=2)
   return config

@@ -12,6 +12,7 @@ import logging as python_logging
 import os
 import pathlib
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from fetal_jax import config as config_lib
 from fetal_jax import exits
 from fetal_jax.errors import UserError
 from fetal_jax.files import read_json, write_json
-from fetal_jax.progress import duration
+from fetal_jax.progress import TerminalHandler, duration
 
 FLOW = {
   'prepare': 'fetal_jax.data.prepare',
@@ -36,16 +37,30 @@ FLOW = {
   'report': 'fetal_jax.report.page',
 }
 STAGES = {**FLOW, 'sweep': 'fetal_jax.evaluate.sweep'}  # the others run when they are asked for
+_PLAN = 'plan'  # looks, and leaves nothing: no stage like those
 
 # The other hosts wait for the first.
 _ON_ONE_HOST = ('prepare', 'evaluate', 'report', 'sweep')
 
 _HELP = """\
 The flow: prepare -> diffusion -> sample -> classify -> filter -> evaluate -> report. A stage that is done says so and
-returns, one that was interrupted goes on, so the same command is also the way to resume. Beside it,
---stage=sweep compares guidance scales, methods and steps of a trained model.
+returns, one that was interrupted goes on, so the same command is also the way to resume.
+
+  prepare    reads, splits and resizes the images
+  diffusion  trains the diffusion model and its guide
+  sample     draws the synthetic images
+  classify   trains classifiers with and without them
+  filter     trains on those that an independent classifier agrees with, if the config asks for that
+  evaluate   judges the synthetic images: fidelity, agreement, copies
+  report     writes report/index.html
+
+Beside it:
+
+  plan       estimates time, memory and disk of all this; computes and writes nothing, needs no --workdir
+  sweep      compares guidance scales, methods and steps of a trained model
 
 Any value of the config can be set: --config.diffusion.learning_rate=1e-4 --config.classify.models=resnet50,swin_t
+The comments in fetal_jax/config.py say what each one means.
 """
 
 
@@ -62,13 +77,29 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, ml_collections.ConfigDic
     allow_abbrev=False,
   )
   parser.add_argument(
-    '--config', required=True, metavar='FILE[:ARG]', help='an experiment, such as configs/demo.py'
+    '--config',
+    required=True,
+    metavar='FILE[:ARG]',
+    help='the experiment, such as configs/demo.py (a laptop, minutes) or configs/paper.py:w128 (a GPU, days); what '
+    'follows the colon is for its get_config()',
   )
-  parser.add_argument('--workdir', metavar='DIR', help='where everything goes, and where it resumes from')
   parser.add_argument(
-    '--stage', default='all', choices=('all', *STAGES), help='one stage instead of all of them'
+    '--workdir',
+    metavar='DIR',
+    help='the folder of the run: data, checkpoints, images, report; made if it is not there, else gone on from',
   )
-  parser.add_argument('--print_config', action='store_true', help='print every setting and stop')
+  parser.add_argument(
+    '--stage',
+    default='all',
+    metavar='STAGE',
+    choices=('all', *STAGES, _PLAN),
+    help='one of the above instead of the whole flow',
+  )
+  parser.add_argument(
+    '--print_config',
+    action='store_true',
+    help='print every setting as this command has it, as JSON, and stop',
+  )
   flags, rest = parser.parse_known_args(argv)
   config = config_lib.load_file(flags.config)
   for argument in rest:
@@ -79,7 +110,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, ml_collections.ConfigDic
       )
     config_lib.override(config, key.removeprefix('--config.'), text)
   check(config)
-  if not flags.print_config and not flags.workdir:
+  if not flags.print_config and not flags.workdir and flags.stage != _PLAN:
     raise UserError('--workdir is missing: name a folder for the results, such as --workdir=runs/demo')
   return flags, config
 
@@ -92,8 +123,16 @@ def check(config: ml_collections.ConfigDict) -> None:
   regimes.check(config)
 
 
-def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: list[str]) -> None:
+def run(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: list[str], *, after: str = ''
+) -> None:
   """Runs stages in order in this process, with logs and accounts in the workdir.
+
+  Args:
+    config: of the run.
+    workdir: of the run.
+    stages: keys of `STAGES`.
+    after: the command that goes on from here, to be named at the end.
 
   Raises:
     UserError: the workdir holds results of other settings, or a stage cannot do its work.
@@ -118,7 +157,11 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: list[s
       _account(workdir, stage, time.monotonic() - start, parallel.device_summary())
   report = workdir / 'report' / 'index.html'
   done = f'{", ".join(stages)} done in {duration(time.monotonic() - clock)}'
-  logging.info('%s%s', done, f'; the report: {report}' if report.is_file() else '')
+  if after:
+    done += f'; next: {after}'
+  elif report.is_file():
+    done += f'; the report: {report}'
+  logging.info('%s', done)
 
 
 def _account(workdir: pathlib.Path, stage: str, seconds: float, device: str) -> None:
@@ -179,7 +222,7 @@ def _start_logging(workdir: pathlib.Path, process: int) -> None:
     quiet = python_logging.ERROR if 'tensorflow_datasets' in record.pathname else python_logging.WARNING
     return record.levelno >= quiet or record.pathname.startswith(package)
 
-  handlers: list[python_logging.Handler] = [python_logging.StreamHandler(sys.stderr)]
+  handlers: list[python_logging.Handler] = [TerminalHandler()]
   if process == 0:
     handlers.append(_RunLog(workdir / 'logs' / 'run.log', encoding='utf-8'))
   who = f'[process {process}] ' if process else ''
@@ -201,22 +244,53 @@ def main(argv: list[str]) -> int:
     if flags.print_config:
       print(json.dumps(config_lib.to_dict(config), indent=2))
       return
+    if flags.stage == _PLAN:
+      _plan(config, flags.workdir)
+      return
     place = pathlib.Path(flags.workdir)
-    _run_here(config, place, list(FLOW) if flags.stage == 'all' else [flags.stage])
+    stages = list(FLOW) if flags.stage == 'all' else [flags.stage]
+    _run_here(config, place, stages, _next_command(argv, flags.stage))
 
   return exits.exit_code(command, goes_on='the same command goes on', place=lambda: place)
 
 
-def _run_here(config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: list[str]) -> None:
+def _next_command(argv: list[str], stage: str) -> str:
+  """The command of the stage after this one; empty after the last one, and where all run."""
+  stages = list(FLOW)
+  if stage not in stages[:-1]:
+    return ''
+  same = [word for i, word in enumerate(argv) if '--stage' not in (word.partition('=')[0], argv[i - 1])]
+  return shlex.join(['python', '-m', 'fetal_jax.main', *same, f'--stage={stages[stages.index(stage) + 1]}'])
+
+
+def _plan(config: ml_collections.ConfigDict, workdir: str | None) -> None:
+  """Prints what a run would take on the devices of this machine."""
+  # A run may be at work on them.
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+  from fetal_jax.planning import plan
+
+  _use_cpu_cores(config)
+  plan.run(config, workdir)
+
+
+def _use_cpu_cores(config: ml_collections.ConfigDict) -> None:
+  from fetal_jax import parallel
+
+  parallel.use_cpu_cores(
+    config.diffusion.batch_size // config.diffusion.microbatches, config.classify.batch_size
+  )
+
+
+def _run_here(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: list[str], after: str
+) -> None:
   """`run` as one of the processes that may have been started, the first of which holds the workdir."""
   import jax
 
   from fetal_jax import parallel
   from fetal_jax import workdir as workdir_lib
 
-  parallel.use_cpu_cores(
-    config.diffusion.batch_size // config.diffusion.microbatches, config.classify.batch_size
-  )
+  _use_cpu_cores(config)
   # JAX's own handler of SIGTERM would take the place of ours, and knows of no classifiers after the diffusion model.
   jax.config.update('jax_enable_preemption_service', False)
   process = parallel.initialize_hosts()
@@ -226,7 +300,7 @@ def _run_here(config: ml_collections.ConfigDict, workdir: pathlib.Path, stages: 
       if process == 0:
         stack.enter_context(workdir_lib.locked(workdir))
     _start_logging(workdir, process)
-    run(config, workdir, stages)
+    run(config, workdir, stages, after=after)
 
 
 if __name__ == '__main__':

@@ -1,9 +1,14 @@
-"""One live line for people at a terminal, plain log lines elsewhere."""
+"""How far a stage is: one live line for people at a terminal, plain log lines elsewhere and in logs/run.log."""
 
+import logging as python_logging
 import sys
 import time
+from typing import Any
 
 from absl import logging
+
+# Marks the log records of progress: at a terminal the live line stands for them.
+_MARK = 'fetal_jax_progress'
 
 
 def duration(seconds: float) -> str:
@@ -19,11 +24,17 @@ def duration(seconds: float) -> str:
 class Progress:
   """Shows how far a long loop is.
 
-  At a terminal a bar that updates in place; otherwise log lines, at most one in `log_seconds` seconds.
+  At a terminal a line that updates in place, of the first process alone; log lines that go through a
+  `TerminalHandler` appear above it. Without a terminal (a file, a pipe, a notebook) log lines, at most one in
+  `log_seconds` seconds, and no escape codes. A log file gets the log lines either way.
+
+      with Progress('diffusion', 5000, 'steps') as progress:
+        ...
+        progress.update(step, loss=0.08)
 
   Args:
     title: what runs, for example `diffusion`.
-    total: number of units.
+    total: number of units; 0 where nobody knows.
     unit: for example `steps` or `images`.
     done: units done before this start.
     log_seconds: least time between two log lines.
@@ -33,50 +44,116 @@ class Progress:
     self._title, self._total, self._unit, self._done = title, total, unit, done
     self._first, self._start = done, time.monotonic()
     self._log_seconds, self._logged = log_seconds, self._start
-    self._bar = None
-    if sys.stderr.isatty():
-      from rich import console, progress
+    self._note = ''
+    self._bar = _open_bar()
+    if self._bar:
+      self._task = self._bar.add_task(title, total=total or None, completed=done, line=self._line())
 
-      self._bar = progress.Progress(
-        progress.TextColumn('{task.description}'),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn('{task.fields[note]}'),
-        progress.TimeRemainingColumn(),
-        console=console.Console(stderr=True),
-        transient=True,
-      )
-      self._bar.start()
-      self._task = self._bar.add_task(title, total=total, completed=done, note='')
+  def update(self, done: int, note: str = '', **values: float) -> None:
+    """Sets the units done, and what to say beside them.
 
-  def update(self, done: int, note: str = '') -> None:
-    """Sets the units done, with a few words beside the bar."""
+    Args:
+      done: units done, of those before this start too.
+      note: a few words.
+      **values: measurements by name, shown as `loss 0.08`, or as `73 img/s` if the name ends in `_per_s`.
+    """
+    self._note = ', '.join([note] * bool(note) + [_words(name, value) for name, value in values.items()])
+    self.tick(done)
+    now = time.monotonic()
+    if now - self._logged >= self._log_seconds and (not self._bar or _apart()):
+      self._logged = now
+      logging.info('%s: %s', self._title, self._line(), extra={_MARK: True})
+
+  def tick(self, done: int) -> None:
+    """Sets the units done, between two updates: moves the live line, writes no log line."""
     self._done = done
     if self._bar:
-      self._bar.update(self._task, completed=done, note=note)
-      return
-    now = time.monotonic()
-    if now - self._logged >= self._log_seconds:
-      self._logged = now
-      logging.info(
-        '%s: %d of %d %s, %s%s', self._title, done, self._total, self._unit, self.eta(), note and f', {note}'
-      )
+      self._bar.update(self._task, completed=done, line=self._line())
 
   def eta(self) -> str:
     """How long the rest takes at the rate so far, for example `3 min 20 s left`."""
     fresh = self._done - self._first
-    if not fresh:
+    if not fresh or not self._total:
       return 'time left unknown'
     seconds = (time.monotonic() - self._start) / fresh * (self._total - self._done)
     return f'{duration(seconds)} left'
 
   def close(self) -> None:
-    """Removes the bar."""
+    """Removes the live line."""
     if self._bar:
-      self._bar.stop()
+      _close_bar(self._bar)
+      self._bar = None
 
   def __enter__(self) -> 'Progress':
     return self
 
   def __exit__(self, *exception: object) -> None:
     self.close()
+
+  def _line(self) -> str:
+    of = f'{self._done:,} of {self._total:,}' if self._total else f'{self._done:,}'
+    return f'{of} {self._unit}, {self.eta()}{self._note and f", {self._note}"}'
+
+
+class TerminalHandler(python_logging.Handler):
+  """Writes log lines to stderr, above the live line while there is one, which stands for those of progress."""
+
+  def emit(self, record: python_logging.LogRecord) -> None:
+    bar = _live
+    try:
+      if bar is None:
+        print(self.format(record), file=sys.stderr, flush=True)
+      elif not hasattr(record, _MARK):
+        # Long lines are left to the terminal, so that a command can be copied from one.
+        bar.console.print(self.format(record), markup=False, highlight=False, emoji=False, soft_wrap=True)
+    except Exception:
+      self.handleError(record)
+
+
+def _words(name: str, value: float) -> str:
+  if name.endswith('_per_s'):
+    return f'{value:.3g} {name.removesuffix("_per_s")}/s'
+  return f'{name.replace("_", " ")} {value:.4g}'
+
+
+_live: Any = None  # the rich.progress.Progress that is being drawn
+
+
+def _open_bar() -> Any:
+  """Starts drawing; None where there is no terminal, another process draws, or another line is there already."""
+  global _live
+  if _live is not None or sys.stderr is None or not sys.stderr.isatty() or not _is_first():
+    return None
+  from rich import console, progress
+
+  stderr = console.Console(stderr=True)
+  if stderr.is_dumb_terminal:
+    return None
+  _live = progress.Progress(
+    progress.TextColumn('{task.description}', markup=False),
+    progress.BarColumn(bar_width=20),
+    progress.TextColumn('{task.fields[line]}', markup=False),
+    console=stderr,
+    transient=True,
+    refresh_per_second=4,
+  )
+  _live.start()
+  stderr.show_cursor(True)  # rich hides it, and a killed process could not bring it back
+  return _live
+
+
+def _close_bar(bar: Any) -> None:
+  global _live
+  bar.stop()
+  _live = None
+
+
+def _apart() -> bool:
+  """Whether log lines keep clear of the live line, as they do in the command."""
+  return any(isinstance(handler, TerminalHandler) for handler in python_logging.getLogger().handlers)
+
+
+def _is_first() -> bool:
+  """Whether this is the first process of a run, or the only one; does not start JAX."""
+  jax = sys.modules.get('jax')
+  return jax is None or not jax.distributed.is_initialized() or jax.process_index() == 0

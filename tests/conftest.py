@@ -12,7 +12,10 @@ GOLDEN = ROOT / 'tests' / 'golden'
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.jax_cache'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+# Programs of a test run for a moment and are compiled for minutes: halves that. `=0` compiles as for users.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 
+import jax
 import pytest
 from jaxtyping import install_import_hook
 
@@ -30,6 +33,16 @@ def real_data() -> pathlib.Path:
   if not (folder / 'FETAL_PLANES_DB_data.csv').is_file():
     pytest.skip(f'no real images: {folder} has no FETAL_PLANES_DB_data.csv; set FETAL_JAX_DATA')
   return folder
+
+
+@pytest.fixture(scope='module', autouse=True)
+def optimised_for_references(request):
+  """Comparisons with `GOLDEN` files are of the code that users run, with all optimisations."""
+  setting, before = 'jax_disable_most_optimizations', jax.config.values['jax_disable_most_optimizations']
+  if hasattr(request.module, 'GOLDEN'):
+    jax.config.update(setting, False)
+  yield
+  jax.config.update(setting, before)
 
 
 # A file runs in one worker, so that its tests share what one of them made; the longest files start first.

@@ -42,9 +42,7 @@ def start(count, *arguments, devices=1):
     address = f'localhost:{s.getsockname()[1]}'
   processes = []
   for index in range(count):
-    # Only the first process may write to the compilation cache, so the others compile every time: not with much care.
-    flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
-    env = {**os.environ, 'XLA_FLAGS': flags}
+    env = {**os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
     if count > 1:
       env |= {
         'JAX_COORDINATOR_ADDRESS': address,

@@ -1,0 +1,1 @@
+"""What a run will cost, said before anything is spent: `--stage=plan`."""

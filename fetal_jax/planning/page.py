@@ -1,0 +1,161 @@
+"""A plan as text for a terminal."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fetal_jax.planning import devices
+from fetal_jax.planning.stages import Memory
+
+if TYPE_CHECKING:
+  from fetal_jax.planning.plan import Plan
+
+WIDTH = 110
+# Programs need some room between the pieces.
+_FILL = 0.9
+
+
+def text(plan: 'Plan') -> str:
+  """All of it."""
+  config, images = plan.config, plan.images
+  size, channels = config.data.image_size, config.data.channels
+  return '\n'.join(
+    [
+      f'Plan of {config.name}: {images.total:,} images ({config.data.source}, {images.origin}) of {images.classes} classes at '
+      f'{size} x {size} x {channels}:',
+      f'{images.train:,} train, {images.validation:,} validation, {images.test:,} test.',
+      '',
+      *_parameters(plan),
+      '',
+      *_time(plan),
+      '',
+      *_memory(plan),
+      '',
+      *_disk(plan),
+      '',
+      *_assumptions(plan),
+    ]
+  )
+
+
+def _parameters(plan: 'Plan') -> list[str]:
+  parameters = [f'{name} {number(count)}' for name, count in plan.stages.parameters.items()]
+  return textwrap.wrap(f'Parameters: {", ".join(parameters)}.', WIDTH)
+
+
+def _time(plan: 'Plan') -> list[str]:
+  header = ('time', '', 'FLOPs', *(column.device.name for column in plan.columns))
+  flops = [work.cost().flops for work in plan.stages.works]
+  rows = [
+    (work.stage, work.what, number(flops[i]), *(about(column.seconds[i]) for column in plan.columns))
+    for i, work in enumerate(plan.stages.works)
+  ]
+  total = ('all', '', number(sum(flops)), *(about(sum(column.seconds)) for column in plan.columns))
+  return table([header, *rows, total], left=2)
+
+
+def _memory(plan: 'Plan') -> list[str]:
+  names = [column.device.name.split(' x ')[-1] for column in plan.columns]
+  sizes = [f', {gib(c.device.memory)}' if c.device.memory else '' for c in plan.columns]
+  rows: list[tuple[str, ...]] = [('memory of a device', 'state', *map(str.__add__, names, sizes))]
+  advice = []
+  for i, memory in enumerate(plan.stages.memories):
+    cells = []
+    for column in plan.columns:
+      # Only here is it known over how many devices weights may be spread.
+      state = memory.state / (plan.config.mesh.fsdp if column is plan.columns[0] else 1)
+      room = _FILL * (column.device.memory or math.inf) - state
+      fits = column.activations[i] <= room
+      cells.append(f'{"" if fits else "! "}{gib(state + column.activations[i])}')
+      if not fits:
+        advice.append(
+          f'! {memory.what} on {column.device.name}: {_remedy(memory, column.activations[i], room)}'
+        )
+    rows.append((f'{memory.what}, batch {memory.batch}', gib(memory.state), *cells))
+  return [*table(rows, left=1), *advice]
+
+
+def _remedy(memory: Memory, activations: float, room: float) -> str:
+  """What to set so that it fits."""
+  if memory.what == 'diffusion':
+    whole = activations * memory.parts
+    for parts in range(memory.parts + 1, memory.batch + 1):
+      if memory.batch % parts == 0 and whole / parts <= room:
+        return f'--config.diffusion.microbatches={parts}, or fewer with --config.diffusion.remat=true'
+    return '--config.diffusion.remat=true, and more devices with --config.mesh.fsdp'
+  if memory.what == 'sample':
+    return '--config.sample.batch_size=0 finds a batch that fits'
+  return 'a smaller --config.classify.batch_size'
+
+
+def _disk(plan: 'Plan') -> list[str]:
+  disk = plan.stages.disk
+  what = {
+    'data': 'the source, and its images as training reads them',
+    'diffusion': f'{plan.config.diffusion.keep_checkpoints} checkpoints, and one that is being written',
+    'synthetic': 'PNGs',
+    'classify': 'the selected weights of every run',
+  }
+  rows = [(name, what[name], gib(size)) for name, size in disk.items()]
+  return table([('disk', '', ''), *rows, ('all', '', gib(sum(disk.values())))], left=2)
+
+
+def _assumptions(plan: 'Plan') -> list[str]:
+  here = plan.columns[0].device
+  compiling = sum(work.compiled for work in plan.stages.works) * devices.COMPILE_SECONDS
+  accelerators = f'{devices.REACH:.0%} of the published peak, half of the bandwidth of the memory, {1e6 * devices.LAUNCH:g} µs an operation'
+  measured = (
+    f'here {here.flops * here.count / 1e12:.3g} TFLOP/s, as a matrix product has just reached, '
+    f'{here.bandwidth * here.count / 1e9:.3g} GB/s, {1e6 * here.launch:g} µs'
+  )
+  words = (
+    'Estimates from shapes: nothing was compiled, no step was run, nothing was written. FLOPs are those of '
+    'convolutions and matrix products, two a multiply-add. Time is FLOPs, bytes that operations write, and '
+    f'operations, one after the other: {accelerators}{"" if here.fused else f"; {measured}"}. It includes '
+    f'compiling, about {about(compiling)}, which happens once. Expect half to twice as much, and downloads on '
+    'top; `make bench` measures a machine. Of the memory, state (weights, optimiser, averages) is exact, and '
+    'the rest, activations, may be half or twice as much.'
+  )
+  return textwrap.wrap(words, WIDTH)
+
+
+def about(seconds: float) -> str:
+  """To two digits, for example `45 s`, `12 min`, `7.3 h`, `4.1 days`."""
+  for limit, unit, name in ((90, 1, 's'), (5400, 60, 'min'), (172_800, 3600, 'h'), (3e7, 86_400, 'days')):
+    if seconds < limit:
+      return f'{_digits(seconds / unit)} {name}'
+  return f'{_digits(seconds / 31_557_600)} years'
+
+
+def number(value: float) -> str:
+  """For example `105 M` or `3.1 E`; `-` for nothing."""
+  for power, letter in ((18, 'E'), (15, 'P'), (12, 'T'), (9, 'G'), (6, 'M'), (3, 'k')):
+    if value >= 10**power:
+      return f'{value / 10**power:.3g} {letter}'
+  return f'{value:.3g}' if value else '-'
+
+
+def gib(size: float) -> str:
+  """To two or three digits, for example `1.9 GiB`, `210 MiB`."""
+  for power, unit in ((30, 'GiB'), (20, 'MiB')):
+    if size >= 2**power:
+      return f'{_digits(size / 2**power)} {unit}'
+  return f'{size / 2**10:.0f} KiB'
+
+
+def table(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+  """Lines of aligned columns, the first `left` of them to the left, a rule under the header."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = [
+    '  '.join(
+      cell.ljust(width) if i < left else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ).rstrip()
+    for row in rows
+  ]
+  return [lines[0], '-' * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
+
+
+def _digits(value: float) -> str:
+  return f'{value:.1f}' if value < 9.95 else f'{value:.0f}'

@@ -1,0 +1,345 @@
+"""What every stage of a run computes, keeps in memory and writes, from the shapes of its arrays alone."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from fetal_jax.planning import program
+from fetal_jax.planning.images import Images
+from fetal_jax.planning.program import Cost
+from fetal_jax.synthesis.sampling import image_keys, make_sample
+from fetal_jax.train import classify_step, diffusion_step, networks, overview, regimes
+
+# Seconds of one core for an image to be read, stored, read again and resized; or drawn.
+_PREPARE_SECONDS = {'fetal_planes_db': 0.015, 'image_folder': 0.015, 'fetal_phantom': 0.006}
+_REPORT_SECONDS, _EVALUATE_SECONDS = 10.0, 15.0
+_PNG_BYTES = 0.6  # a pixel and channel, of ultrasound at 128 px
+_FEATURES = 2048  # numbers that stand for an image when copies are looked for; in pixels 32 x 32
+_BATCH = 32  # images a dispatch, where that is left to be found
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """A row of the plan.
+
+  Attributes:
+    stage: of the flow.
+    what: in words.
+    runs: (program, how often it runs).
+    products: FLOPs beside those.
+    core_seconds: on the host, over all cores.
+    host_seconds: on the host, on one core.
+    compiled: operations to compile.
+  """
+
+  stage: str
+  what: str
+  runs: tuple[tuple[Any, float], ...] = ()
+  products: float = 0.0
+  core_seconds: float = 0.0
+  host_seconds: float = 0.0
+  compiled: int = 0
+
+  def cost(self, *, wide: bool = False) -> Cost:
+    """On the devices; `wide` as of `program.cost`."""
+    return sum((program.cost(run, wide=wide) * times for run, times in self.runs), Cost(self.products))
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+  """What a program needs, all of it on one device.
+
+  Attributes:
+    what: in words.
+    program: that needs it.
+    state: bytes of weights, optimisers and averages: exact.
+    batch: images a dispatch or training step.
+    parts: of a training step, that are computed one after the other; 0 where nothing is trained.
+  """
+
+  what: str
+  program: Any
+  state: int
+  batch: int
+  parts: int
+
+  def activations(self, *, fused: bool, wide: bool) -> int:
+    """Bytes beside the state: an estimate."""
+    return program.live_bytes(self.program, donated=self.parts > 0, fused=fused, wide=wide)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+  """Of a whole run.
+
+  Attributes:
+    works: in the order of the flow.
+    memories: of what is trained and drawn.
+    parameters: of each network.
+    disk: bytes by what they are.
+  """
+
+  works: tuple[Work, ...]
+  memories: tuple[Memory, ...]
+  parameters: Mapping[str, int]
+  disk: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+  """What one stage, or one model of it, adds to `Stages`; `forward` is a pass over so many images in evaluation."""
+
+  works: tuple[Work, ...]
+  memories: tuple[Memory, ...]
+  parameters: Mapping[str, int]
+  disk: int
+  forward: tuple[Any, int] = (None, 1)
+
+
+def make(config: ml_collections.ConfigDict, images: Images) -> Stages:
+  """Traces the programs of all stages, with matmuls and convolutions in bfloat16."""
+  config = ml_collections.ConfigDict(config)
+  config.dtype = 'bfloat16'
+  shape = (config.data.image_size, config.data.image_size, config.data.channels)
+  synthetic = config.sample.rounds * config.sample.per_class * images.classes
+  diffusion = _diffusion(config, images, shape, synthetic)
+  classifiers = [_classifier(config, model, images, shape, synthetic) for model in config.classify.models]
+  parts = [diffusion, *classifiers]
+  works = [work for part in parts for work in part.works]
+  prepare = Work(
+    'prepare', f'{images.total:,} images', core_seconds=images.total * _PREPARE_SECONDS[config.data.source]
+  )
+  return Stages(
+    works=(
+      prepare,
+      *(work for work in works if work.stage != 'filter'),
+      *_later(config, images, classifiers, synthetic),
+    ),
+    memories=tuple(memory for part in parts for memory in part.memories),
+    parameters={name: n for part in parts for name, n in part.parameters.items()},
+    disk={
+      'data': images.source_bytes + images.total * math.prod(shape),
+      'diffusion': diffusion.disk,
+      'synthetic': round(synthetic * math.prod(shape) * _PNG_BYTES),
+      'classify': sum(part.disk for part in classifiers),
+    },
+  )
+
+
+def _diffusion(
+  config: ml_collections.ConfigDict, images: Images, shape: tuple[int, int, int], synthetic: int
+) -> _Part:
+  """The diffusion stage, with its previews and held-out images, and the sample stage."""
+  c = config.diffusion
+  nets = diffusion_step.make_networks(config, images.classes)
+  optimizers, key = diffusion_step.make_optimizers(config), _key()
+  init = functools.partial(
+    diffusion_step.init_state,
+    nets=nets,
+    optimizers=optimizers,
+    image_shape=shape,
+    ema_rates=tuple(c.ema_rates),
+  )
+  begin, state = program.trace_with_shapes(init, key)
+
+  def update(state: Any, batch: Any, key: jax.Array) -> Any:
+    return diffusion_step.make_update(
+      nets,
+      optimizers,
+      networks.make_training_process(config),
+      key=key,
+      microbatches=c.microbatches,
+      random_flip=c.random_flip,
+      ema_rates=tuple(c.ema_rates),
+      ema_warmup=c.ema_warmup,
+    )(state, batch)
+
+  batch = {'images': _array((1, c.batch_size, *shape), 'uint8'), 'labels': _array((1, c.batch_size), 'int32')}
+  step = program.trace(update, state, batch, key)
+  programs, runs = [begin, step], [(step, float(c.steps))]
+  works, memories = [], []
+  state_bytes = program.tree_bytes(state)
+  memories.append(Memory('diffusion', step, state_bytes, c.batch_size, c.microbatches))
+  if 'unet' in nets:
+    drawn, memory = _sample(config, nets, state.params, shape, synthetic)
+    works.append(drawn)
+    memories.append(memory)
+    # A preview costs as many steps of as many images, whatever the method.
+    previews = -(-c.steps // c.preview_every) * images.classes * c.preview_per_class
+    share = previews * c.preview_steps / (synthetic * config.sample.steps)
+    runs += [(run, times * share) for run, times in drawn.runs]
+    programs.append(memory.program)
+  if 'guide' in nets:
+    x, t = _array((c.batch_size, *shape)), _array((c.batch_size,), 'int32')
+    guide = nets['guide']
+    held_out = program.trace(lambda p, x, t: guide.apply({'params': p}, x, t), state.params['guide'], x, t)
+    evaluations = -(-c.steps // c.eval_every) * diffusion_step.QUARTILES * images.validation
+    runs.append((held_out, evaluations / c.batch_size))
+    programs.append(held_out)
+  train = Work(
+    'diffusion',
+    f'{c.steps:,} steps of {c.batch_size} images',
+    tuple(runs),
+    compiled=sum(map(program.size, programs)),
+  )
+  kept = min(c.keep_checkpoints, -(-c.steps // c.checkpoint_every)) + 1  # one being written
+  return _Part(
+    (train, *works),
+    tuple(memories),
+    {name: overview.count_parameters(params) for name, params in state.params.items()},
+    kept * state_bytes,
+  )
+
+
+def _sample(
+  config: ml_collections.ConfigDict,
+  nets: Mapping[str, Any],
+  params: Mapping[str, Any],
+  shape: tuple[int, int, int],
+  synthetic: int,
+) -> tuple[Work, Memory]:
+  c = config.sample
+  scale = c.guidance_scale if 'guide' in nets else 0.0
+  process = networks.make_sampling_process(config, c.method, c.steps)
+  batch = c.batch_size or _BATCH
+  indices = _array((batch,), 'int32')
+
+  def traced(scale: float) -> tuple[Any, dict[str, Any]]:
+    weights = {name: params[name] for name in (('unet', 'guide') if scale else ('unet',))}
+    sample = make_sample(
+      nets['unet'],
+      nets.get('guide'),
+      process,
+      image_shape=shape,
+      method=c.method,
+      guidance_scale=scale,
+      guidance_at=c.guidance_at,
+      eta=c.eta,
+      clip=None if c.clip == 'none' else c.clip,
+    )
+
+    def draw(params: Any, key: jax.Array, indices: jax.Array, labels: jax.Array) -> jax.Array:
+      return sample(params, image_keys(key, indices), labels)
+
+    return program.trace(draw, weights, _key(), indices, indices), weights
+
+  drawn, weights = traced(scale)
+  runs = [(drawn, synthetic / batch)]
+  if scale and c.guidance_interval:
+    low, high = c.guidance_interval
+    share = float(np.mean((process.timesteps >= low) & (process.timesteps <= high)))
+    runs = [(drawn, share * synthetic / batch), (traced(0.0)[0], (1 - share) * synthetic / batch)]
+  what = f'{synthetic:,} images, {c.method} {c.steps}, {f"guidance {scale:g}" if scale else "no guidance"}'
+  return (
+    Work('sample', what, tuple(runs), compiled=program.size(drawn)),
+    Memory('sample', drawn, program.tree_bytes(weights), batch, 0),
+  )
+
+
+def _classifier(
+  config: ml_collections.ConfigDict,
+  model: str,
+  images: Images,
+  shape: tuple[int, int, int],
+  synthetic: int,
+) -> _Part:
+  """All runs of one model: those of the classify stage, and those on filtered images."""
+  c = config.classify
+  net: Any = networks.make_classifier(config, model, images.classes)
+  optimizer, key = optax.adam(c.learning_rate), _key()
+  init = functools.partial(classify_step.init_state, net=net, optimizer=optimizer, image_shape=shape)
+  begin, state = program.trace_with_shapes(init, key)
+  update = classify_step.make_update(
+    net, optimizer, mean=c.mean, std=c.std, rotation_degrees=c.rotation_degrees, flips=c.flips
+  )
+  batch = {
+    'images': _array((1, c.batch_size, *shape), 'uint8'),
+    'labels': _array((1, c.batch_size), 'int32'),
+    'real': _array((1, c.batch_size), 'bool'),
+  }
+  step = program.trace(update, state, batch, key)
+  seen = program.trace(
+    lambda v, x: net.apply(v, x, train=False), state.variables, _array((c.eval_batch_size, *shape))
+  )
+  selection = images.validation if c.protocol == 'honest' else images.test
+  names, works = regimes.of_model(c, model), []
+  for stage, kept in (('classify', False), ('filter', True)):
+    mine = [name for name in names if regimes.synthetic(name).kept == kept]
+    if not mine:
+      continue
+    lengths = [_length(config, name, images, synthetic) for name in mine]
+    steps, epochs = (c.num_seeds * sum(values) for values in zip(*lengths, strict=True))
+    judged = epochs * selection + 2 * c.num_seeds * len(mine) * images.test
+    works.append(
+      Work(
+        stage,
+        f'{model}, {_many(len(mine), "regime")}, {_many(c.num_seeds, "seed")}: {steps:,} steps of {c.batch_size}',
+        ((step, float(steps)), (seen, judged / c.eval_batch_size)),
+        compiled=sum(map(program.size, (begin, step, seen))),
+      )
+    )
+  return _Part(
+    tuple(works),
+    (Memory(model, step, program.tree_bytes(state), c.batch_size, 1),),
+    {model: overview.count_parameters(state.variables['params'])},
+    len(names) * c.num_seeds * program.tree_bytes(state.variables),
+    (seen, c.eval_batch_size),
+  )
+
+
+def _length(config: ml_collections.ConfigDict, name: str, images: Images, synthetic: int) -> tuple[int, int]:
+  """(steps, epochs) of a run in regime `name`; the filter is taken to keep everything."""
+  c, regime = config.classify, regimes.get(name)
+  side = images.train if c.protocol == 'honest' else images.train + images.validation
+  drawn = regime.count or len(regime.rounds) * synthetic // config.sample.rounds
+  epochs = c.epochs if regime.real else c.pretrain_epochs or c.epochs
+  epoch_steps = max(1, round((side * regime.real + drawn) / (c.batch_size * c.steps_per_call)))
+  return epochs * epoch_steps * c.steps_per_call, epochs
+
+
+def _later(
+  config: ml_collections.ConfigDict, images: Images, classifiers: list[_Part], synthetic: int
+) -> list[Work]:
+  """The stages after the classifiers, whose judge is taken to be the dearest of them."""
+  report = Work('report', 'figures and pages', host_seconds=_REPORT_SECONDS)
+  if not classifiers:
+    return [report]
+  judge, batch = max(
+    (part.forward for part in classifiers), key=lambda forward: program.cost(forward[0]).flops / forward[1]
+  )
+  filtered = [work for part in classifiers for work in part.works if work.stage == 'filter']
+  judged = [Work('filter', f'{synthetic:,} images judged', ((judge, synthetic / batch),))] if filtered else []
+  taken = min(images.train, synthetic, config.evaluate.max_images)
+  encoded = 2 * synthetic + images.train + images.test + 3 * taken
+  return [
+    *judged,
+    *filtered,
+    Work(
+      'evaluate',
+      f'{synthetic:,} images judged and compared with real ones',
+      ((judge, encoded / batch),),
+      products=2.0 * synthetic * images.train * (_FEATURES + 32 * 32),
+      host_seconds=_EVALUATE_SECONDS,
+    ),
+    report,
+  ]
+
+
+def _array(shape: tuple[int, ...], dtype: str = 'float32') -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
+
+
+def _key() -> Any:
+  return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _many(count: int, what: str) -> str:
+  return f'{count} {what}{"s" if count != 1 else ""}'

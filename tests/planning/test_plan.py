@@ -1,0 +1,236 @@
+"""The plan of a tiny run: what is exact is exact, sums are sums, and nothing is written."""
+
+import dataclasses
+import functools
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from synthesis import tiny
+
+from fetal_jax import main
+from fetal_jax.errors import UserError
+from fetal_jax.planning import devices, images, page, plan, stages
+from fetal_jax.train import classify_step, diffusion_step, networks
+
+MODEL = '--config.classify.models=resnet50'
+CLASSES = 6
+
+
+@pytest.fixture(scope='module')
+def config():
+  regimes = '--config.classify.regimes=real,synth_r1,synth_r12_then_real,synth_r1_kept'
+  return tiny.make_config(MODEL, regimes, '--config.classify.num_seeds=2', '--config.dtype=float32')
+
+
+@pytest.fixture(scope='module')
+def made(config):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(devices, 'measure_peak', lambda dtype: 1e11)
+    return plan.make(config)
+
+
+def real_states(config):
+  """What training starts from, made as training makes it."""
+  optimizers = diffusion_step.make_optimizers(config)
+  init = functools.partial(
+    diffusion_step.init_state,
+    nets=diffusion_step.make_networks(config, CLASSES),
+    optimizers=optimizers,
+    image_shape=(8, 8, 1),
+    ema_rates=tuple(config.diffusion.ema_rates),
+  )
+  net = networks.make_classifier(config, 'resnet50', CLASSES)
+  start = functools.partial(
+    classify_step.init_state, net=net, optimizer=classify_step.optax.adam(1e-3), image_shape=(8, 8, 1)
+  )
+  return jax.jit(init)(jax.random.key(0)), jax.jit(start)(jax.random.key(0))
+
+
+def numbers(tree) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_parameters_and_states_are_those_of_training(config, made):
+  diffusion, classifier = real_states(config)
+  assert made.stages.parameters == {
+    'unet': numbers(diffusion.params['unet']),
+    'guide': numbers(diffusion.params['guide']),
+    'resnet50': numbers(classifier.variables['params']),
+  }
+  trained, drawn, classified = made.stages.memories
+  assert trained.state == sum(leaf.nbytes for leaf in jax.tree.leaves(diffusion))
+  assert drawn.state == sum(leaf.nbytes for leaf in jax.tree.leaves(diffusion.params))
+  assert classified.state == sum(leaf.nbytes for leaf in jax.tree.leaves(classifier))
+  assert made.stages.disk['diffusion'] == 3 * trained.state  # two are kept while a third one is written
+  weights = sum(leaf.nbytes for leaf in jax.tree.leaves(classifier.variables))
+  assert (
+    made.stages.disk['classify'] == 5 * 2 * weights
+  )  # synth_r12, which one starts from, is trained as well
+
+
+def test_every_stage_has_a_row_in_order(made):
+  assert list(dict.fromkeys(work.stage for work in made.stages.works)) == list(main.FLOW)
+
+
+def test_the_sums_at_the_bottom_are_sums(made):
+  lines = page.text(made).splitlines()
+  time = next(line for line in lines if line.startswith('all')).split()
+  flops = sum(work.cost().flops for work in made.stages.works)
+  assert ' '.join(time[1:3]) == page.number(flops)
+  for i, column in enumerate(made.columns):
+    assert ' '.join(time[3 + 2 * i : 5 + 2 * i]) == page.about(sum(column.seconds))
+    assert len(column.seconds) == len(made.stages.works)
+  disk = [line for line in lines if line.startswith('all')][1]
+  assert page.gib(sum(made.stages.disk.values())) in disk
+
+
+def test_drawing_grows_with_what_is_asked(config):
+  """Twice the images cost twice as much; an interval of guidance lies between none and all of it."""
+  nets = diffusion_step.make_networks(config, CLASSES)
+  x, t = np.zeros((1, 8, 8, 1), np.float32), np.zeros(1, np.int32)
+  inputs = {'unet': (x, t, t), 'guide': (x, t)}
+  params = {
+    name: jax.eval_shape(net.init, jax.random.key(0), *inputs[name])['params'] for name, net in nets.items()
+  }
+
+  def flops(images, **settings) -> float:
+    changed = config.copy_and_resolve_references()
+    changed.sample.update(settings)
+    return stages._sample(changed, nets, params, (8, 8, 1), images)[0].cost().flops
+
+  guided = flops(96)
+  assert flops(192) == pytest.approx(2 * guided)
+  assert flops(96, guidance_scale=0.0) < flops(96, guidance_interval=(400, 1000)) < guided
+
+
+def test_regimes_take_the_steps_that_training_takes(config):
+  """round(images / batch) an epoch: 173 real and 48 synthetic a round, in batches of 16; validation is held out."""
+  found = images.find(config, None)
+  assert (found.train, found.validation, found.test) == (173, 19, 48)
+  assert (found.classes, found.total) == (CLASSES, config.data.phantom_images)
+  drawn = config.sample.rounds * config.sample.per_class * CLASSES
+  lengths = {
+    name: stages._length(config, name, found, drawn)
+    for name in (
+      'real',
+      'synth_r1',
+      'synth_r12_then_real',
+      'synth_r1_plus_real',
+      'synth_60',
+      'synth_60_plus_real',
+    )
+  }
+  assert lengths == {
+    'real': (11, 1),
+    'synth_r1': (3, 1),
+    'synth_r12_then_real': (11, 1),
+    'synth_r1_plus_real': (14, 1),
+    'synth_60': (4, 1),
+    'synth_60_plus_real': (15, 1),
+  }
+
+
+def test_what_does_not_fit_gets_advice(made):
+  trained, column = made.stages.memories[0], made.columns[1]
+  fits_in_four = (trained.state + column.activations[0] / 4) / page._FILL
+  device = dataclasses.replace(column.device, name='1 x tiny', memory=fits_in_four)
+  small = dataclasses.replace(made, columns=(made.columns[0], dataclasses.replace(column, device=device)))
+  text = page.text(small)
+  assert '! diffusion on 1 x tiny: --config.diffusion.microbatches=4, or' in text
+  assert '!' not in page.text(made)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'total', 'origin'),
+  [
+    ((), 12_400, 'as published'),
+    (('--config.data.path=nowhere.zip',), 12_400, 'as published, for nowhere.zip is not there'),
+  ],
+)
+def test_images_that_are_not_there_are_those_published(arguments, total, origin):
+  asked = ('--config.data.source=fetal_planes_db', '--config.data.split=official', *arguments)
+  found = images.find(tiny.make_config(MODEL, *asked), None)
+  assert (found.total, found.classes, found.test, found.origin) == (total, 6, 5271, origin)
+
+
+def test_images_are_counted_where_they_are(tmp_path):
+  for name in ('left', 'right', 'up'):
+    (tmp_path / 'mine' / name).mkdir(parents=True)
+    for i in range(10):
+      Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / 'mine' / name / f'{i}.png')
+  asked = ('--config.data.source=image_folder', f'--config.data.path={tmp_path / "mine"}')
+  found = images.find(tiny.make_config(MODEL, *asked), None)
+  assert (found.total, found.classes, found.test) == (30, 3, 6)
+  assert found.source_bytes == sum(path.stat().st_size for path in tmp_path.glob('mine/*/*.png'))
+  with pytest.raises(UserError, match='no such folder'):
+    images.find(tiny.make_config(MODEL, *asked[:1], '--config.data.path=nowhere'), None)
+
+
+def test_a_prepared_workdir_knows_its_images(config, tmp_path):
+  (tmp_path / 'data').mkdir()
+  info = {
+    'num_images': 100,
+    'totals': {'train': 60, 'validation': 15, 'test': 25},
+    'class_names': ['a', 'b', 'c'],
+  }
+  (tmp_path / 'data' / 'split.json').write_text(json.dumps(info))
+  found = images.find(config, tmp_path)
+  assert (found.train, found.validation, found.test, found.classes) == (60, 15, 25, 3)
+
+
+def test_the_command_prints_it_and_writes_nothing(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(devices, 'measure_peak', lambda dtype: 1e11)
+  command = [*tiny.ARGUMENTS, MODEL, '--stage=plan']
+  assert main.main([*command, '--workdir=run']) == 0
+  said = capsys.readouterr().out
+  assert said.count('Plan of smoke: 240 images (fetal_phantom, drawn) of 6 classes at 8 x 8 x 1:') == 1
+  assert 'Estimates from shapes' in said
+  assert '\x1b' not in said
+  assert max(map(len, said.splitlines())) <= 120
+  assert os.listdir(tmp_path) == []
+  assert main.main([*command, '--config.data.source=image_folder', '--config.data.path=none']) == 2
+
+
+@pytest.mark.parametrize(
+  ('value', 'said'),
+  [
+    (0.4, '0.4 s'),
+    (89, '89 s'),
+    (91, '1.5 min'),
+    (3600, '60 min'),
+    (26_400, '7.3 h'),
+    (200_000, '2.3 days'),
+    (1e9, '32 years'),
+  ],
+)
+def test_about(value, said):
+  assert page.about(value) == said
+
+
+@pytest.mark.parametrize(
+  ('stage', 'arguments', 'said'),
+  [
+    (
+      'sample',
+      ['--config=c.py', '--stage=sample', '--workdir=my runs'],
+      "--config=c.py '--workdir=my runs' --stage=classify",
+    ),
+    ('prepare', ['--stage', 'prepare', '--config=c.py'], '--config=c.py --stage=diffusion'),
+  ],
+)
+def test_the_next_command(stage, arguments, said):
+  assert main._next_command(arguments, stage) == f'python -m fetal_jax.main {said}'
+  assert main._next_command(arguments, 'report') == ''
+  assert main._next_command(arguments, 'all') == ''
+  assert main._next_command(arguments, 'sweep') == ''
+
+
+def test_plan_is_among_the_stages_that_help_names(command):
+  said = command('--help').stdout
+  for stage in (*main.STAGES, 'plan'):
+    assert f'\n  {stage} ' in said
