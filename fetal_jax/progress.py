@@ -131,7 +131,7 @@ def _open_bar() -> Any:
     return None
   _live = progress.Progress(
     progress.TextColumn('{task.description}', markup=False),
-    progress.BarColumn(bar_width=20),
+    progress.BarColumn(bar_width=10),
     progress.TextColumn('{task.fields[line]}', markup=False),
     console=stderr,
     transient=True,

@@ -14,7 +14,7 @@ import nbformat
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / 'notebooks'
-_MOST_LINES = 24  # of the text that one cell prints, in a committed notebook
+_MOST_LINES = 32  # of the text that one cell prints, in a committed notebook
 
 
 def execute(path: pathlib.Path, *, timeout: int = 600, **parameters: Any) -> nbformat.NotebookNode:
@@ -42,18 +42,29 @@ def execute(path: pathlib.Path, *, timeout: int = 600, **parameters: Any) -> nbf
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
-  """Takes what is only true here out of the outputs: the project's own folder, long logs, times of execution."""
+  """Takes out of the outputs what is only true here, the project's own folder, and what nobody would read."""
   for cell in notebook.cells:
     cell.metadata.pop('execution', None)
+    outputs: list[nbformat.NotebookNode] = []
     for output in cell.get('outputs', ()):
+      if output.output_type == 'stream' and outputs and outputs[-1].get('name') == output.name:
+        outputs[-1].text += output.text
+      else:
+        outputs.append(output)
+      if 'image/png' in output.get('data', {}):
+        output.data.pop('image/jpeg', None)  # the same picture again
+    for output in outputs:
       if output.output_type == 'stream':
         output.text = _shorten(output.text.replace(f'{ROOT}/', ''))
+    if cell.cell_type == 'code':
+      cell.outputs = outputs
 
 
 def _shorten(text: str) -> str:
-  lines = text.splitlines()
+  """Without tables of parameters, and without the middle if that is still long."""
+  lines = [line for line in text.splitlines() if not line.startswith(('|', '+--', 'Total: '))]
   if len(lines) <= _MOST_LINES:
-    return text
+    return '\n'.join(lines) + '\n'
   left_out = f'[… {len(lines) - _MOST_LINES} more lines …]'
   return '\n'.join([*lines[: _MOST_LINES // 4], left_out, *lines[-_MOST_LINES * 3 // 4 :]]) + '\n'
 

@@ -219,7 +219,7 @@ def check_settings(text: str) -> None:
     for flag, key in re.findall(r'(?<![\w-])(--[a-z]\w*(?:\.([\w.]+))?)', token):
       assert key in SETTINGS if flag.startswith('--config.') else flag in known, token
     for stage in re.findall(r'--stage=(\w+)', token):
-      assert stage in main.STAGES, token
+      assert stage in ('plan', *main.STAGES), token
     name = token.removeprefix('config.').partition('=')[0]
     if re.fullmatch(r'[a-z_]+(\.[a-z_]\w*)+', name) and name.split('.')[0] in DEFAULTS:
       is_file = name.rpartition('.')[2] in ('py', 'md', 'json', 'csv', 'png', 'html', 'npz', 'jsonl')

@@ -72,7 +72,11 @@ class Memory:
   parts: int
 
   def activations(self, *, fused: bool, wide: bool) -> int:
-    """Bytes beside the state: an estimate."""
+    """Bytes beside the state: an estimate.
+
+    Of what compilers said it was 0.8 to 1.3 times on CPUs (seven programs, not fused), and 0.65 to 1.5 times on a TPU
+    v5e (three programs, fused).
+    """
     return program.live_bytes(self.program, donated=self.parts > 0, fused=fused, wide=wide)
 
 

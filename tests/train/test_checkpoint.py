@@ -1,6 +1,7 @@
 """Checkpoints hold the state bit for bit, keep the newest, refuse what they do not hold, and notice damage."""
 
 import gc
+import logging
 import os
 import pathlib
 import shutil
@@ -211,7 +212,7 @@ def test_checkpoints_without_checksums_load(folder, caplog):
   with Checkpointer(folder) as checkpointer:
     assert checkpointer.latest_step() == 20
     check_is(checkpointer, 20)
-  assert not caplog.records
+  assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
   for kind in (damage.cut, damage.delete):
     kind(largest_file(folder / '20'))
     with Checkpointer(folder) as checkpointer, pytest.raises(UserError) as error:
