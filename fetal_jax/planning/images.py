@@ -44,39 +44,58 @@ def find(config: ml_collections.ConfigDict, workdir: files.PathLike | None) -> I
   Raises:
     UserError: the source is not as it must be, or is not there and nobody knows its size.
   """
+  data, path = config.data, pathlib.Path(config.data.path)
   known = pathlib.Path(workdir) / 'data' / 'split.json' if workdir else None
-  data = config.data
-  count, classes, origin, source_bytes = _source(data, look=not (known and known.is_file()))
   if known and known.is_file():
-    info = files.read_json(known)
-    return Images(
-      **{side: info['totals'][side] for side in splits.SIDES},
-      classes=len(info['class_names']),
-      origin=f'prepared in {known.parent}',
-      source_bytes=source_bytes * info['num_images'] // max(count, 1),
-    )
-  shares = {'paper': 0.2, 'official': _OFFICIAL_TEST, 'patient': data.test_fraction}
-  test = round(shares[data.split] * count)
-  validation = round(splits.VALIDATION_FRACTION * (count - test))
-  return Images(count - test - validation, validation, test, classes, origin, source_bytes)
-
-
-def _source(data: ml_collections.ConfigDict, *, look: bool) -> tuple[int, int, str, int]:
-  """(images, classes, where that is known from, bytes) of the config's source; `look` into its files, or do not."""
-  path = pathlib.Path(data.path)
-  if data.source == 'fetal_phantom':
-    return data.phantom_images, _CLASSES, 'drawn', data.phantom_images * _PHANTOM_BYTES
-  if data.source == 'image_folder' and look:
+    return _prepared(known, _bytes_an_image(data))
+  if data.source == 'fetal_planes_db' and data.path and path.exists():
+    return _in_archive(config, path)
+  if data.source == 'image_folder':
     from fetal_jax.data.image_folder import find_images
 
     images = find_images(path)
     found = [image for paths in images.values() for image in paths]
-    return len(found), len(images), f'counted in {path}', sum(image.stat().st_size for image in found)
-  if data.source == 'fetal_planes_db' and data.path and path.exists() and look:
-    from fetal_jax.data.fetal_planes_db.archive import open_archive
+    counts = _shares(config, len(found))
+    return Images(
+      *counts,
+      classes=len(images),
+      origin=f'counted in {path}',
+      source_bytes=sum(image.stat().st_size for image in found),
+    )
+  if data.source == 'fetal_phantom':
+    count, origin = data.phantom_images, 'drawn'
+  else:
+    count, origin = PUBLISHED, f'as published, for {path} is not there' if data.path else 'as published'
+  return Images(*_shares(config, count), _CLASSES, origin, count * _bytes_an_image(data))
 
-    with open_archive(path) as archive:
-      count = len(archive.records)
-    return count, _CLASSES, f'counted in {path}', round(_PUBLISHED_BYTES * count / PUBLISHED)
-  origin = f'as published, for {path} is not there' if data.path else 'as published'
-  return PUBLISHED, _CLASSES, origin, _PUBLISHED_BYTES
+
+def _prepared(known: pathlib.Path, each: int) -> Images:
+  info = files.read_json(known)
+  train, validation, test = (info['totals'][side] for side in splits.SIDES)
+  origin = f'prepared in {known.parent}'
+  return Images(train, validation, test, len(info['class_names']), origin, info['num_images'] * each)
+
+
+def _in_archive(config: ml_collections.ConfigDict, path: pathlib.Path) -> Images:
+  from fetal_jax.data.fetal_planes_db.archive import open_archive
+
+  data = config.data
+  with open_archive(path) as archive:
+    records = archive.records
+  split = splits.SPLITS[data.split](records, seed=config.seed, test_fraction=data.test_fraction)
+  train, validation, test = (len(getattr(split, side)) for side in splits.SIDES)
+  source_bytes = len(records) * _bytes_an_image(data)
+  return Images(train, validation, test, len(records.class_names), f'counted in {path}', source_bytes)
+
+
+def _shares(config: ml_collections.ConfigDict, count: int) -> tuple[int, int, int]:
+  """(train, validation, test) of so many images, about."""
+  shares = {'paper': 0.2, 'official': _OFFICIAL_TEST, 'patient': config.data.test_fraction}
+  test = round(shares[config.data.split] * count)
+  validation = round(splits.VALIDATION_FRACTION * (count - test))
+  return count - test - validation, validation, test
+
+
+def _bytes_an_image(data: ml_collections.ConfigDict) -> int:
+  """As PNG, at the size that the source has."""
+  return _PHANTOM_BYTES if data.source == 'fetal_phantom' else _PUBLISHED_BYTES // PUBLISHED

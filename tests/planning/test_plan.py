@@ -157,6 +157,18 @@ def test_images_that_are_not_there_are_those_published(arguments, total, origin)
   assert (found.total, found.classes, found.test, found.origin) == (total, 6, 5271, origin)
 
 
+def test_an_archive_is_split_as_it_will_be(real_data):
+  """The counts of docs/results."""
+  archive = real_data / 'fetal_planes_subset_256px.zip'
+  asked = (
+    '--config.data.source=fetal_planes_db',
+    '--config.data.split=official',
+    f'--config.data.path={archive}',
+  )
+  found = images.find(tiny.make_config(MODEL, *asked), None)
+  assert (found.train, found.validation, found.test, found.classes) == (863, 96, 392, 6)
+
+
 def test_images_are_counted_where_they_are(tmp_path):
   for name in ('left', 'right', 'up'):
     (tmp_path / 'mine' / name).mkdir(parents=True)
