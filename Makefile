@@ -14,10 +14,10 @@ test: .venv/installed
 
 # 60 SIGKILLs over all stages; half an hour of training and sampling.
 torture: .venv/installed
-	$(BIN)/python tests/torture.py
+	$(BIN)/python tests/tools/torture.py
 
 soak: .venv/installed
-	$(BIN)/python tests/soak.py
+	$(BIN)/python tests/tools/soak.py
 
 # BENCH='--only=peaks,sampling' runs parts. Peers need `.venv/bin/python -m pip install '.[bench]'` or BENCH=--peer_python=...
 bench: .venv/installed

@@ -13,7 +13,8 @@ from benchmarks.part import Context
 from benchmarks.peer import PeerError
 from benchmarks.sizes import CLASSES
 from fetal_jax import config as config_lib
-from fetal_jax.train import classify_step, networks
+from fetal_jax import networks
+from fetal_jax.train import classify_step
 
 FAMILIES = ('resnet50', 'densenet169', 'vit_b_32', 'swin_t', 'medmamba_t')
 

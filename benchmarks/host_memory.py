@@ -17,10 +17,10 @@ import jax
 from absl import logging
 
 from fetal_jax import config as config_lib
-from fetal_jax import progress
-from fetal_jax.synthesis import generate
+from fetal_jax.runtime import progress
+from fetal_jax.runtime.checkpoint import Checkpointer
+from fetal_jax.sample import stage as sample_stage
 from fetal_jax.train import diffusion_step
-from fetal_jax.train.checkpoint import Checkpointer
 
 PER_CLASS = 334  # 2,004 images of six classes
 CLASS_NAMES = ('abdomen', 'brain', 'femur', 'thorax', 'cervix', 'other')
@@ -68,10 +68,10 @@ def main() -> int:
   config = config_lib.load_file(str(pathlib.Path(__file__).parent.parent / 'configs' / 'smoke.py'))
   config.sample.update(rounds=1, per_class=PER_CLASS, shard_size=100)
   Recorder.seen = []
-  generate.Progress = Recorder  # type: ignore[misc]
+  sample_stage.Progress = Recorder  # type: ignore[misc]
   with tempfile.TemporaryDirectory() as folder:
     write_checkpoint(pathlib.Path(folder), config)
-    generate.run(config, folder)
+    sample_stage.run(config, folder)
   early = next(entry for entry in Recorder.seen if entry[0] >= EARLY)
   late = Recorder.seen[-1]
   growth = late[1] / early[1] - 1

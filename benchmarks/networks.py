@@ -10,10 +10,10 @@ import ml_collections
 import numpy as np
 
 from benchmarks.sizes import CLASSES, diffusion_config
-from fetal_jax import parallel
+from fetal_jax import networks
 from fetal_jax.convert import guided_diffusion
 from fetal_jax.diffusion.schedule import Process
-from fetal_jax.train import networks
+from fetal_jax.runtime import devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Model:
 
 @functools.cache
 def _mesh() -> jax.sharding.Mesh:
-  return parallel.make_local_mesh()
+  return devices.make_local_mesh()
 
 
 def everywhere() -> jax.sharding.NamedSharding:
   """Of arrays that every device holds."""
-  return parallel.replicated(_mesh())
+  return devices.replicated(_mesh())
 
 
 def whole(tree: Any) -> Any:
@@ -58,7 +58,7 @@ def whole(tree: Any) -> Any:
 
 def spread(tree: Any, axis: int = 0) -> Any:
   """Arrays spread over the devices along `axis`, as the project lays batches out."""
-  return jax.device_put(tree, parallel.batch_sharding(_mesh(), axis))
+  return jax.device_put(tree, devices.batch_sharding(_mesh(), axis))
 
 
 @functools.lru_cache(maxsize=1)

@@ -18,8 +18,8 @@ import jax
 
 from benchmarks import machine, sizes
 from benchmarks.peer import Peer
-from fetal_jax import parallel
-from fetal_jax.files import read_json, write_json
+from fetal_jax.runtime import devices
+from fetal_jax.runtime.files import read_json, write_json
 
 
 @dataclasses.dataclass
@@ -95,9 +95,9 @@ def main(argv: list[str]) -> int:
   parser.add_argument('--peer_python', default=sys.executable)
   parser.add_argument('--quick', action='store_true')
   flags = parser.parse_args(argv)
-  parallel.enable_compilation_cache('auto')
+  devices.enable_compilation_cache('auto')
   if flags.part not in ('peaks', 'scan'):  # single operations
-    parallel.use_cpu_cores(sizes.QUICK.batch if flags.quick else sizes.CPU.batch)  # as `fetal_jax.main` does
+    devices.use_cpu_cores(sizes.QUICK.batch if flags.quick else sizes.CPU.batch)  # as `fetal_jax.main` does
   context = Context(
     part=flags.part,
     size=sizes.choose(jax.default_backend(), quick=flags.quick),

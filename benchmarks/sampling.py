@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from benchmarks import measure, networks
 from benchmarks.part import Context
-from fetal_jax.synthesis.sampling import image_keys, make_sample
-from fetal_jax.train.networks import make_sampling_process
+from fetal_jax.diffusion.sample import image_keys, make_sample
+from fetal_jax.networks import make_sampling_process
 
 METHODS = ('ancestral', 'ddim', 'dpmpp_2m')
 SCALE = 0.5
@@ -25,7 +25,7 @@ def measure_method(context: Context, name: str, method: str, batch: int, scale: 
     method=method,
     guidance_scale=scale,
   )
-  # As in `fetal_jax.synthesis.api`: parameters stay on the device, images come back as uint8.
+  # As in `fetal_jax.sample.sampler`: parameters stay on the device, images come back as uint8.
   params = model.params if scale else {'unet': model.params['unet']}
   keys = image_keys(jax.random.key(0), jnp.arange(batch))
   args = (params, networks.spread(keys), networks.spread(networks.labels(batch)))

@@ -29,7 +29,7 @@ float(sums['unet/loss'][0].sum())
 _SAMPLE = """
 import jax, jax.numpy as jnp, numpy as np
 from fetal_jax import config, parallel
-from fetal_jax.synthesis.sampling import image_keys, make_sample
+from fetal_jax.diffusion.sample import image_keys, make_sample
 from fetal_jax.train import diffusion_step, networks
 c = config.load_file('configs/smoke.py')
 parallel.enable_compilation_cache({cache!r})

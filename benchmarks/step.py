@@ -14,9 +14,9 @@ from benchmarks.peer import PeerError
 from benchmarks.sampling import SCALE
 from fetal_jax.diffusion import samplers
 from fetal_jax.diffusion.guidance import classifier_guidance
+from fetal_jax.diffusion.sample import cast_blocks, image_keys, make_sample
 from fetal_jax.diffusion.schedule import Process
-from fetal_jax.synthesis.sampling import cast_blocks, image_keys, make_sample
-from fetal_jax.train.networks import make_sampling_process
+from fetal_jax.networks import make_sampling_process
 
 # What torch.compile of both networks and of the guide's gradient may take.
 COMPILE_S = 150

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fetal_jax.files import read_json, write_text
+from fetal_jax.runtime.files import read_json, write_text
 
 BEGIN, END = '<!-- benchmarks: begin (written by `make bench`) -->', '<!-- benchmarks: end -->'
 

@@ -10,9 +10,9 @@ import optax
 from benchmarks import measure, networks
 from benchmarks.part import Context
 from benchmarks.peer import PeerError
-from fetal_jax.synthesis.sampling import to_float
+from fetal_jax.diffusion.sample import to_float
+from fetal_jax.networks import make_training_process
 from fetal_jax.train import diffusion_step
-from fetal_jax.train.networks import make_training_process
 from fetal_jax.train.state import DiffusionState
 
 

@@ -20,7 +20,7 @@ patients use configs/fast.py.
 import ml_collections
 
 from fetal_jax.config import default_config
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 
 def get_config(width: str = 'w128') -> ml_collections.ConfigDict:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from fetal_jax.config import default_config as default_config
-  from fetal_jax.errors import UserError as UserError
-  from fetal_jax.synthesis.api import Sampler as Sampler
-  from fetal_jax.synthesis.api import load_sampler as load_sampler
-  from fetal_jax.synthesis.sampling import make_sample as make_sample
+  from fetal_jax.diffusion.sample import make_sample as make_sample
+  from fetal_jax.runtime.errors import UserError as UserError
+  from fetal_jax.sample.sampler import Sampler as Sampler
+  from fetal_jax.sample.sampler import load_sampler as load_sampler
 
 _PUBLIC = {
-  'Sampler': 'fetal_jax.synthesis.api',
-  'UserError': 'fetal_jax.errors',
+  'Sampler': 'fetal_jax.sample.sampler',
+  'UserError': 'fetal_jax.runtime.errors',
   'default_config': 'fetal_jax.config',
-  'load_sampler': 'fetal_jax.synthesis.api',
-  'make_sample': 'fetal_jax.synthesis.sampling',
+  'load_sampler': 'fetal_jax.sample.sampler',
+  'make_sample': 'fetal_jax.diffusion.sample',
 }
 __all__ = list(_PUBLIC)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import ml_collections
 
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 __all__ = ['UserError', 'config_hash', 'default_config', 'from_dict', 'load_file', 'to_dict', 'validate']
 

@@ -22,19 +22,19 @@ import ml_collections
 from absl import logging
 
 from fetal_jax import config as config_lib
-from fetal_jax import exits
-from fetal_jax.errors import UserError
-from fetal_jax.files import read_json, write_json
-from fetal_jax.progress import TerminalHandler, duration
+from fetal_jax.runtime import exits
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.files import read_json, write_json
+from fetal_jax.runtime.progress import TerminalHandler, duration
 
 FLOW = {
   'prepare': 'fetal_jax.data.prepare',
   'diffusion': 'fetal_jax.train.diffusion',
-  'sample': 'fetal_jax.synthesis.generate',
+  'sample': 'fetal_jax.sample.stage',
   'classify': 'fetal_jax.train.classify',
   'filter': 'fetal_jax.evaluate.filter',
-  'evaluate': 'fetal_jax.evaluate.audit',
-  'report': 'fetal_jax.report.page',
+  'evaluate': 'fetal_jax.evaluate.stage',
+  'report': 'fetal_jax.report.stage',
 }
 STAGES = {**FLOW, 'sweep': 'fetal_jax.evaluate.sweep'}  # the others run when they are asked for
 _PLAN = 'plan'  # looks, and leaves nothing: no stage like those
@@ -137,24 +137,22 @@ def run(
   Raises:
     UserError: the workdir holds results of other settings, or a stage cannot do its work.
   """
-  from fetal_jax import parallel
-  from fetal_jax.workdir import check_config
+  from fetal_jax.runtime import devices, hosts
+  from fetal_jax.runtime.workdir import check_config
 
-  parallel.enable_compilation_cache(config.compilation_cache)
+  devices.enable_compilation_cache(config.compilation_cache)
   workdir.mkdir(parents=True, exist_ok=True)
-  parallel.on_one_host(check_config, config, workdir)
-  parallel.on_one_host(_write_config, config, workdir)
+  hosts.on_one_host(check_config, config, workdir)
+  hosts.on_one_host(_write_config, config, workdir)
   clock = time.monotonic()
   for stage in stages:
     start = time.monotonic()
     run_stage = importlib.import_module(STAGES[stage]).run
     worked = (
-      parallel.on_one_host(run_stage, config, workdir)
-      if stage in _ON_ONE_HOST
-      else run_stage(config, workdir)
+      hosts.on_one_host(run_stage, config, workdir) if stage in _ON_ONE_HOST else run_stage(config, workdir)
     )
-    if worked and parallel.is_first():
-      _account(workdir, stage, time.monotonic() - start, parallel.device_summary())
+    if worked and hosts.is_first():
+      _account(workdir, stage, time.monotonic() - start, devices.device_summary())
   report = workdir / 'report' / 'index.html'
   done = f'{", ".join(stages)} done in {duration(time.monotonic() - clock)}'
   if after:
@@ -235,7 +233,7 @@ def _start_logging(workdir: pathlib.Path, process: int) -> None:
 
 
 def main(argv: list[str]) -> int:
-  """Returns the exit code, see `fetal_jax.exits`."""
+  """Returns the exit code, see `fetal_jax.runtime.exits`."""
   place = pathlib.Path()
 
   def command() -> None:
@@ -274,9 +272,9 @@ def _plan(config: ml_collections.ConfigDict, workdir: str | None) -> None:
 
 
 def _use_cpu_cores(config: ml_collections.ConfigDict) -> None:
-  from fetal_jax import parallel
+  from fetal_jax.runtime import devices
 
-  parallel.use_cpu_cores(
+  devices.use_cpu_cores(
     config.diffusion.batch_size // config.diffusion.microbatches, config.classify.batch_size
   )
 
@@ -287,16 +285,16 @@ def _run_here(
   """`run` as one of the processes that may have been started, the first of which holds the workdir."""
   import jax
 
-  from fetal_jax import parallel
-  from fetal_jax import workdir as workdir_lib
+  from fetal_jax.runtime import hosts
+  from fetal_jax.runtime import workdir as workdir_lib
 
   _use_cpu_cores(config)
   # JAX's own handler of SIGTERM would take the place of ours, and knows of no classifiers after the diffusion model.
   jax.config.update('jax_enable_preemption_service', False)
-  process = parallel.initialize_hosts()
+  process = hosts.initialize_hosts()
   with contextlib.ExitStack() as stack:
     # One process looks at the lock before it takes its devices: they may be busy with the run that holds it.
-    with parallel.together() if jax.distributed.is_initialized() else contextlib.nullcontext():
+    with hosts.together() if jax.distributed.is_initialized() else contextlib.nullcontext():
       if process == 0:
         stack.enter_context(workdir_lib.locked(workdir))
     _start_logging(workdir, process)

@@ -21,7 +21,13 @@ from jaxtyping import install_import_hook
 
 # Every call of a public function in a test checks the shapes and dtypes that its signature states.
 install_import_hook(
-  ['fetal_jax.diffusion', 'fetal_jax.models', 'fetal_jax.synthesis', 'fetal_jax.data.augment'],
+  [
+    'fetal_jax.diffusion',
+    'fetal_jax.models',
+    'fetal_jax.sample',
+    'fetal_jax.data.rounds',
+    'fetal_jax.data.augment',
+  ],
   'beartype.beartype',
 )
 

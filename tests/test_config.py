@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fetal_jax import config as config_lib
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 from fetal_jax.train import regimes
 
 

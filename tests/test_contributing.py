@@ -13,7 +13,7 @@ import pytest
 from fetal_jax import main, models
 from fetal_jax.data import prepare, sources
 from fetal_jax.diffusion import gaussian, samplers, schedule
-from fetal_jax.parallel import make_mesh, put_batch
+from fetal_jax.runtime.devices import make_mesh, put_batch
 from fetal_jax.train import classify_step
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

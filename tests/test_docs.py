@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from synthesis import tiny
+from helpers import tiny
 
 import benchmarks.__main__ as bench
 import fetal_jax
 from fetal_jax import config as config_lib
 from fetal_jax import export, main
 from fetal_jax.evaluate import sweep
-from fetal_jax.synthesis import generate
+from fetal_jax.sample import stage as sample_stage
 from fetal_jax.train import regimes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -149,7 +149,7 @@ def test_benchmark_commands():
 def finished(tmp_path_factory):
   """A workdir with a tiny model and two rounds of its images."""
   folder = tiny.make_workdir(tmp_path_factory.mktemp('docs') / 'run')
-  generate.run(tiny.make_config('--config.sample.per_class=2'), folder)
+  sample_stage.run(tiny.make_config('--config.sample.per_class=2'), folder)
   return folder
 
 

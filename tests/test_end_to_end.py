@@ -4,15 +4,15 @@ import csv
 import json
 import shutil
 
-import damage
 import numpy as np
 import pytest
+from helpers import damage
 from PIL import Image
 
 from fetal_jax import main
-from fetal_jax.files import read_json
+from fetal_jax.runtime.files import read_json
+from fetal_jax.runtime.metrics import read_metrics
 from fetal_jax.train.regimes import REGIMES
-from fetal_jax.train.writers import read_metrics
 
 CONFIG = '--config=configs/smoke.py'
 

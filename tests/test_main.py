@@ -12,13 +12,14 @@ import sys
 import jax
 import numpy as np
 import pytest
-from synthesis import tiny
+from helpers import tiny
 
-from fetal_jax import main, parallel, stopping
-from fetal_jax.errors import UserError
-from fetal_jax.files import read_json
-from fetal_jax.train.checkpoint import Checkpointer
-from fetal_jax.train.writers import read_metrics
+from fetal_jax import main
+from fetal_jax.runtime import devices, signals
+from fetal_jax.runtime.checkpoint import Checkpointer
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.files import read_json
+from fetal_jax.runtime.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -149,7 +150,7 @@ HEAVY = (
     ("from fetal_jax import main; main.main(['--help'])", set()),
     ('import fetal_jax', set()),
     ('import fetal_jax.train.diffusion', {'jax', 'flax', 'orbax'}),
-    ('import fetal_jax.synthesis.api', {'jax', 'flax', 'orbax'}),
+    ('import fetal_jax.sample.sampler', {'jax', 'flax', 'orbax'}),
   ],
 )
 def test_libraries_are_loaded_where_they_are_used(statement, loaded):
@@ -210,7 +211,7 @@ def results(workdir):
 
 def test_a_training_stopped_by_ctrl_c_goes_on_to_the_same_end(workdir, undisturbed, monkeypatch):
   """Between two logs: at step 6, where there is a log every 10."""
-  config, put = tiny.make_config(*TRAINING), parallel.put_batches
+  config, put = tiny.make_config(*TRAINING), devices.put_batches
 
   def put_and_interrupt(*args):
     for number, one in enumerate(put(*args), 1):
@@ -219,15 +220,15 @@ def test_a_training_stopped_by_ctrl_c_goes_on_to_the_same_end(workdir, undisturb
       yield one
 
   def run():
-    with stopping.signals():
+    with signals.signals():
       main.run(config, workdir, ['diffusion'])
 
-  monkeypatch.setattr(parallel, 'put_batches', put_and_interrupt)
-  with pytest.raises(stopping.Stopped, match='diffusion is at step 6 of 20, with a checkpoint') as stopped:
+  monkeypatch.setattr(devices, 'put_batches', put_and_interrupt)
+  with pytest.raises(signals.Stopped, match='diffusion is at step 6 of 20, with a checkpoint') as stopped:
     run()
   assert stopped.value.code == 130
   assert results(workdir)[1] == 6
-  monkeypatch.setattr(parallel, 'put_batches', put)
+  monkeypatch.setattr(devices, 'put_batches', put)
   run()
   rows, step, state = results(workdir)
   assert (rows, step) == undisturbed[:2]

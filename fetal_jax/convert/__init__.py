@@ -13,7 +13,7 @@ import numpy as np
 
 from fetal_jax import models
 from fetal_jax.convert import adapt, medmamba, rules, torchvision
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 RENAMES: dict[str, rules.Renames] = {**torchvision.RENAMES, **medmamba.RENAMES}
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 Adapter = Callable[[str, np.ndarray, Any], tuple[np.ndarray, str]]
 

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from fetal_jax.convert import rules
-from fetal_jax.errors import UserError
 from fetal_jax.models import dinov2 as dinov2_model
 from fetal_jax.models.inception import InceptionV3
+from fetal_jax.runtime.errors import UserError
 
 _DINOV2 = ((r'^blocks_', 'blocks.'),)
 

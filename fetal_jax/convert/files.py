@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from fetal_jax.convert import safetensors_file, torch_file
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 READERS = {
   'zip': torch_file.load_zip,

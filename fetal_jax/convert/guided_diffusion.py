@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fetal_jax.convert import adapt, rules
-from fetal_jax.errors import UserError
+from fetal_jax.models.adm import count_heads
 from fetal_jax.models.half_unet import HalfUNet
 from fetal_jax.models.unet import UNet
-from fetal_jax.models.unet_layers import count_heads
+from fetal_jax.runtime.errors import UserError
 
 CHANNEL_MULT = {
   512: (0.5, 1, 1, 2, 2, 4, 4),

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 # A network with its optimiser takes about 100 opcodes a parameter; an opcode may cost 64 bytes of memory.
 MAX_OPCODES = 4_000_000

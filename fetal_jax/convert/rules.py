@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 
 class Transform(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 MAX_HEADER = 100_000_000  # bytes, as in the reference implementation
 MAX_AXES = 32

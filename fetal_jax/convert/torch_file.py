@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from fetal_jax.convert import pickles
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001

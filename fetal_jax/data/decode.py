@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from fetal_jax import files
-from fetal_jax.errors import UserError
-from fetal_jax.progress import Progress
+from fetal_jax.runtime import files
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.progress import Progress
 
 RECORDS_A_READ = 64
 RESIZES = ('stretch', 'pad', 'crop')

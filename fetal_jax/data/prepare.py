@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from fetal_jax import files
 from fetal_jax.data import decode, sources, splits
 from fetal_jax.data import records as records_lib
-from fetal_jax.errors import DamagedFile, UserError
+from fetal_jax.runtime import files
+from fetal_jax.runtime.errors import DamagedFile, UserError
 
 RESULTS = ('images.npy', 'records.csv', 'split.json')
 _HASHES = {'images.npy': 'images_sha256', 'records.csv': 'records_sha256'}  # in split.json, which is sealed
@@ -267,7 +267,7 @@ def _reserve(path: pathlib.Path) -> None:
 
 def _records(source: Any, class_names: tuple[str, ...]) -> records_lib.Records:
   """The records of a data set with the features of `fetal_jax.data.features`."""
-  from fetal_jax.data.features import OFFICIAL_TRAIN_UNKNOWN
+  from fetal_jax.data.sources.features import OFFICIAL_TRAIN_UNKNOWN
 
   columns: dict[str, list[Any]] = {}
   for example in decode.examples(source):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from fetal_jax import files
+from fetal_jax.runtime import files
 
 COLUMNS = ('name', 'label', 'patient', 'brain_plane', 'operator', 'machine', 'official_train')
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from fetal_jax.data.records import Records
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 SIDES = ('train', 'validation', 'test')
 VALIDATION_FRACTION = 0.1

@@ -12,7 +12,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy import linalg
 
-from fetal_jax.evaluate.neighbours import balls_around, nearest_distances, neighbour_distances, products
+from fetal_jax.evaluate.copies.neighbours import (
+  balls_around,
+  nearest_distances,
+  neighbour_distances,
+  products,
+)
 
 _CHUNK = 4096
 

@@ -13,13 +13,13 @@ from absl import logging
 from jaxtyping import Float, Int, UInt8
 
 from fetal_jax import config as config_lib
-from fetal_jax import files, parallel
 from fetal_jax.data import prepare
-from fetal_jax.errors import UserError
+from fetal_jax.data.grid import grid
 from fetal_jax.evaluate import judge as judges
-from fetal_jax.evaluate.audit import check_leakage, finished_rounds, load_rounds
-from fetal_jax.files import PathLike
-from fetal_jax.grid import grid
+from fetal_jax.evaluate.stage import check_leakage, finished_rounds, load_rounds
+from fetal_jax.runtime import files, hosts
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.files import PathLike
 from fetal_jax.train import classify, regimes, synthetic_sets
 
 _COLUMNS = 10  # of the pictures
@@ -40,7 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   names = [name for model in config.classify.models for name in regimes.of_model(config.classify, model)]
   if not any(regimes.synthetic(name).kept for name in names):
     return False
-  chose = parallel.on_one_host(choose, config, workdir)
+  chose = hosts.on_one_host(choose, config, workdir)
   trained = classify.train_all(config, workdir, kept=True)
   return chose or trained
 

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fetal_jax.data import prepare
-from fetal_jax.errors import UserError
-from fetal_jax.evaluate import features
-from fetal_jax.evaluate.features import Encoder
-from fetal_jax.files import PathLike, read_json
+from fetal_jax.evaluate import encoders
+from fetal_jax.evaluate.encoders import Encoder
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.files import PathLike, read_json
 
 
 def has_judge(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
@@ -45,7 +45,7 @@ def load_judge(config: ml_collections.ConfigDict, workdir: PathLike) -> Encoder:
         '(--config.classify.regimes=real is enough)'
       )
     model = max(scores, key=lambda name: scores[name])
-  return features.classifier_encoder(workdir, model)
+  return encoders.classifier_encoder(workdir, model)
 
 
 def load_encoder(config: ml_collections.ConfigDict, judge: Encoder) -> Encoder:
@@ -57,7 +57,7 @@ def load_encoder(config: ml_collections.ConfigDict, judge: Encoder) -> Encoder:
   kind, _, path = config.evaluate.encoder.partition(':')
   if kind == 'classifier':
     return judge
-  load = {'inception': features.inception_encoder, 'dinov2': features.dinov2_encoder}.get(kind)
+  load = {'inception': encoders.inception_encoder, 'dinov2': encoders.dinov2_encoder}.get(kind)
   if load is None or not path:
     raise UserError(
       f'config.evaluate.encoder={config.evaluate.encoder}: must be classifier, inception:FILE or dinov2:FILE'

@@ -16,16 +16,16 @@ import numpy as np
 from absl import logging
 from jaxtyping import Int, UInt8
 
-from fetal_jax import files
 from fetal_jax.data import prepare
-from fetal_jax.errors import UserError
+from fetal_jax.data.grid import grid
+from fetal_jax.diffusion.sample import to_float
 from fetal_jax.evaluate import fidelity
 from fetal_jax.evaluate import judge as judges
-from fetal_jax.grid import grid
-from fetal_jax.synthesis.api import Sampler
-from fetal_jax.synthesis.generate import sampler_settings
-from fetal_jax.synthesis.sampling import to_float
-from fetal_jax.synthesis.trained import Trained, describe, load_trained
+from fetal_jax.runtime import files
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.sample.sampler import Sampler
+from fetal_jax.sample.stage import sampler_settings
+from fetal_jax.sample.trained import Trained, describe, load_trained
 
 WHY = 'the fewest steps, then the lowest KID, among the settings whose KID is within one standard deviation of the lowest'
 _COLUMNS = 12  # of the grids

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Num
 
-from fetal_jax.models import unet_layers as layers
+from fetal_jax.models import adm as layers
 
 
 class UNet(nn.Module):

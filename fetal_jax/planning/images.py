@@ -5,8 +5,8 @@ import pathlib
 
 import ml_collections
 
-from fetal_jax import files
 from fetal_jax.data import splits
+from fetal_jax.runtime import files
 
 PUBLISHED = 12_400  # images of FETAL_PLANES_DB
 _PUBLISHED_BYTES = 2_088_522_169
@@ -51,7 +51,7 @@ def find(config: ml_collections.ConfigDict, workdir: files.PathLike | None) -> I
   if data.source == 'fetal_planes_db' and data.path and path.exists():
     return _in_archive(config, path)
   if data.source == 'image_folder':
-    from fetal_jax.data.image_folder import find_images
+    from fetal_jax.data.sources.image_folder import find_images
 
     images = find_images(path)
     found = [image for paths in images.values() for image in paths]
@@ -77,7 +77,7 @@ def _prepared(known: pathlib.Path, each: int) -> Images:
 
 
 def _in_archive(config: ml_collections.ConfigDict, path: pathlib.Path) -> Images:
-  from fetal_jax.data.fetal_planes_db.archive import open_archive
+  from fetal_jax.data.sources.fetal_planes_db.archive import open_archive
 
   data = config.data
   with open_archive(path) as archive:

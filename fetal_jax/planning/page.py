@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fetal_jax.planning import devices
+from fetal_jax.planning import machines
 from fetal_jax.planning.stages import Memory
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def _disk(plan: 'Plan') -> list[str]:
 
 def _assumptions(plan: 'Plan') -> list[str]:
   here = plan.columns[0].device
-  compiling = sum(work.compiled for work in plan.stages.works) * devices.COMPILE_SECONDS
-  accelerators = f'{devices.REACH:.0%} of the published peak, the bandwidth of the memory, {1e6 * devices.LAUNCH:g} µs an operation'
+  compiling = sum(work.compiled for work in plan.stages.works) * machines.COMPILE_SECONDS
+  accelerators = f'{machines.REACH:.0%} of the published peak, the bandwidth of the memory, {1e6 * machines.LAUNCH:g} µs an operation'
   measured = (
     f'here {here.flops * here.count / 1e12:.3g} TFLOP/s, as a matrix product has just reached, '
     f'{here.bandwidth * here.count / 1e9:.3g} GB/s, {1e6 * here.launch:g} µs'

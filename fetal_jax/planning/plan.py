@@ -4,12 +4,12 @@ import dataclasses
 
 import ml_collections
 
-from fetal_jax import files, parallel
-from fetal_jax.planning import devices, page
-from fetal_jax.planning.devices import Device
+from fetal_jax.planning import machines, page
 from fetal_jax.planning.images import Images, find
+from fetal_jax.planning.machines import Device
 from fetal_jax.planning.stages import Stages
 from fetal_jax.planning.stages import make as make_stages
+from fetal_jax.runtime import devices, files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,25 +55,25 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike | None = None
 
 
 def make(config: ml_collections.ConfigDict, workdir: files.PathLike | None = None) -> Plan:
-  """Works out the plan, for this machine and for `devices.COLUMNS`."""
+  """Works out the plan, for this machine and for `machines.COLUMNS`."""
   images = find(config, workdir)
   stages = make_stages(config, images)
-  here = str(parallel.compute_dtype(config.dtype))
+  here = str(devices.compute_dtype(config.dtype))
   # On accelerators `auto` is bfloat16, whatever it is here.
   elsewhere = 'bfloat16' if config.dtype == 'auto' else here
-  machines = [devices.here(here), *(devices.published(name, elsewhere) for name in devices.COLUMNS)]
-  return Plan(config, images, stages, tuple(_column(stages, machine) for machine in machines))
+  columns = [machines.here(here), *(machines.published(name, elsewhere) for name in machines.COLUMNS)]
+  return Plan(config, images, stages, tuple(_column(stages, machine) for machine in columns))
 
 
 def _column(stages: Stages, device: Device) -> Column:
-  cores = devices.cpu_cores()
+  cores = machines.cpu_cores()
   return Column(
     device,
     tuple(
       device.seconds(work.cost(wide=device.wide))
       + work.core_seconds / cores
       + work.host_seconds
-      + work.compiled * devices.COMPILE_SECONDS
+      + work.compiled * machines.COMPILE_SECONDS
       for work in stages.works
     ),
     tuple(

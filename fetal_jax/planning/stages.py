@@ -12,11 +12,12 @@ import ml_collections
 import numpy as np
 import optax
 
+from fetal_jax import networks
+from fetal_jax.diffusion.sample import image_keys, make_sample
 from fetal_jax.planning import program
 from fetal_jax.planning.images import Images
 from fetal_jax.planning.program import Cost
-from fetal_jax.synthesis.sampling import image_keys, make_sample
-from fetal_jax.train import classify_step, diffusion_step, networks, overview, regimes
+from fetal_jax.train import classify_step, diffusion_step, overview, regimes
 
 # Seconds of one core for an image to be read, stored, read again and resized; or drawn.
 _PREPARE_SECONDS = {'fetal_planes_db': 0.015, 'image_folder': 0.015, 'fetal_phantom': 0.006}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fetal_jax.report import summary
-from fetal_jax.report.figures import OTHER_STYLE, REGIME_STYLES, SKY, VERMILION, Theme, new_axes
+from fetal_jax.report.charts import OTHER_STYLE, REGIME_STYLES, SKY, VERMILION, Theme, new_axes
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure

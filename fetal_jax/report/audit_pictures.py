@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fetal_jax.grid import MARGIN
-from fetal_jax.report import audit_figures, certainty, collect
+from fetal_jax.data.grid import MARGIN
+from fetal_jax.report import audit_figures, certainty
+from fetal_jax.report import run as run_lib
 from fetal_jax.report.pictures import Picture, chart
 
 _HIDDEN = 128  # grey level of an image that is not to be shown
@@ -29,7 +30,7 @@ def reliability(
     f'{regime}: confidence {100 * certainty.mean_confidence(bins):.0f} %, accuracy {100 * _accuracy(bins):.0f} %'
     for regime, bins in diagrams.items()
   )
-  title = collect.model_title(model)
+  title = run_lib.model_title(model)
   return chart(
     f'reliability_{model}',
     f'Reliability diagram of {title}: accuracy against confidence. On average, {said}.',

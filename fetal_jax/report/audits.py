@@ -4,8 +4,8 @@ import pathlib
 import re
 from typing import Any
 
-from fetal_jax import files
-from fetal_jax.errors import UserError
+from fetal_jax.runtime import files
+from fetal_jax.runtime.errors import UserError
 
 INPUTS = (
   'synthetic/kept.json',

@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 from fetal_jax.report import copied, fidelity, filtering, paper, summary, tables
-from fetal_jax.report.collect import model_title
+from fetal_jax.report.run import model_title
 
 _DATA = pathlib.Path(__file__).parent.parent / 'data'
 _NOT_EVALUATED = 'Not measured: the evaluate stage has not been run (--stage=evaluate).'

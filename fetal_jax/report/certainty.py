@@ -4,7 +4,7 @@ import statistics
 from typing import Any
 
 from fetal_jax.report import comparisons, summary
-from fetal_jax.report.collect import model_title, order
+from fetal_jax.report.run import model_title, order
 from fetal_jax.report.tables import DASH, Cell, Table
 
 _GROUPINGS = {'machine': 'US machine', 'operator': 'Operator', 'brain_plane': 'Brain plane'}

@@ -5,9 +5,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fetal_jax.errors import UserError
-from fetal_jax.evaluate import comparison, uncertainty
-from fetal_jax.evaluate.classification import Predictions
+from fetal_jax.evaluate import intervals
+from fetal_jax.evaluate import paired as paired_lib
+from fetal_jax.evaluate.scores import Predictions
+from fetal_jax.runtime.errors import UserError
 from fetal_jax.train.regimes import CONTROL
 
 BASELINE = 'real'
@@ -31,21 +32,21 @@ def compare(predictions: AllPredictions, problems: list[str]) -> dict[str, Any]:
 
   Returns:
     A dict that JSON can hold: `planned` (see `planned`), `control` (the same from `regimes.CONTROL`, None if that did not
-    run), `models`: {model: as `comparison.compare_regimes` returns
-    it}, and `groups`: {model: {regime: {grouping: rows of `uncertainty.by_group`}}} for real images alone and for the
+    run), `models`: {model: as `paired_lib.compare_regimes` returns
+    it}, and `groups`: {model: {regime: {grouping: rows of `intervals.by_group`}}} for real images alone and for the
     best regime with synthetic ones.
   """
   models, groups = {}, {}
   for model, by_regime in predictions.items():
     runs = {regime: list(by_seed.values()) for regime, by_seed in by_regime.items()}
     try:
-      models[model] = comparison.compare_regimes(runs, BASELINE)
+      models[model] = paired_lib.compare_regimes(runs, BASELINE)
     except UserError as error:
       problems.append(f'Intervals and differences of {model}: {error}.')
       continue
     chosen = dict.fromkeys([BASELINE, best(models[model])])
     groups[model] = {
-      regime: {by: uncertainty.by_group(runs[regime], by) for by in GROUPINGS}
+      regime: {by: intervals.by_group(runs[regime], by) for by in GROUPINGS}
       for regime in chosen
       if regime in runs
     }
@@ -103,7 +104,7 @@ def paired(predictions: AllPredictions, baseline: str, regime: str) -> dict[str,
     {model: [predictions[model][which][seed] for seed in seeds] for model in both}
     for which in (baseline, regime)
   )
-  found = comparison.paired_difference(
+  found = paired_lib.paired_difference(
     [run for runs in before.values() for run in runs],
     [run for runs in after.values() for run in runs],
     'accuracy',
@@ -123,4 +124,4 @@ def paired(predictions: AllPredictions, baseline: str, regime: str) -> dict[str,
 
 
 def _accuracy(runs: list[Predictions]) -> float:
-  return statistics.fmean(uncertainty.score(run) or 0.0 for run in runs)
+  return statistics.fmean(intervals.score(run) or 0.0 for run in runs)

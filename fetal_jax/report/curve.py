@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fetal_jax.report import certainty, kinds, paper, summary, tables
-from fetal_jax.report.collect import model_title
-from fetal_jax.report.figures import GREEN, ORANGE, PURPLE, SKY, VERMILION, Theme, new_axes
+from fetal_jax.report.charts import GREEN, ORANGE, PURPLE, SKY, VERMILION, Theme, new_axes
 from fetal_jax.report.pictures import Picture, chart
+from fetal_jax.report.run import model_title
 from fetal_jax.report.tables import DASH, Cell, Table
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import pathlib
 import numpy as np
 from jaxtyping import UInt8
 
-from fetal_jax import files
-from fetal_jax.files import PathLike
-from fetal_jax.synthesis.store import check_files
+from fetal_jax.data.rounds.writer import check_files
+from fetal_jax.runtime import files
+from fetal_jax.runtime.files import PathLike
 
 
 def real_examples(workdir: PathLike, per_class: int) -> dict[str, UInt8[np.ndarray, 'n h w c']]:

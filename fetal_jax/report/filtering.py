@@ -4,8 +4,8 @@ import pathlib
 from typing import Any
 
 from fetal_jax.report import certainty, kinds, summary, tables
-from fetal_jax.report.collect import model_title
 from fetal_jax.report.pictures import Picture
+from fetal_jax.report.run import model_title
 from fetal_jax.report.tables import DASH, Cell, Table
 
 

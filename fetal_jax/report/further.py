@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from fetal_jax.errors import UserError
-from fetal_jax.evaluate import comparison, uncertainty
+from fetal_jax.evaluate import intervals, paired
 from fetal_jax.report import comparisons, kinds
 from fetal_jax.report.comparisons import BASELINE, AllPredictions
+from fetal_jax.runtime.errors import UserError
 
 LEAST_POINTS = 3  # fewer do not make a curve
 
@@ -47,7 +47,7 @@ def curve(
       if len(points) < LEAST_POINTS:
         continue
       try:
-        uncertainty.as_runs(*_named({r: by_regime[r] for r in points.values()}))
+        intervals.as_runs(*_named({r: by_regime[r] for r in points.values()}))
       except UserError as error:
         problems.append(f'Accuracy of {model} by number of synthetic images: {error}.')
         continue
@@ -97,8 +97,8 @@ def _score(by_seed: Mapping[int, Any]) -> dict[str, Any]:
   runs = list(by_seed.values())
   return {
     'seeds': len(runs),
-    **dataclasses.asdict(uncertainty.bootstrap_interval(runs)),
-    'sd': uncertainty.over_seeds(runs)['sd'],
+    **dataclasses.asdict(intervals.bootstrap_interval(runs)),
+    'sd': intervals.over_seeds(runs)['sd'],
   }
 
 
@@ -120,7 +120,7 @@ def filtered(predictions: AllPredictions, problems: list[str]) -> dict[str, Any]
 
   Returns:
     `planned` (see `comparisons.paired`, or None) and `models`: {model: {filtered regime: as
-    `comparison.compare_regimes` returns it, of the accuracy, with `baseline` None where there is nothing to compare
+    `paired.compare_regimes` returns it, of the accuracy, with `baseline` None where there is nothing to compare
     with}}; seeds are those that both have. None if no filtered regime ran.
   """
   models: dict[str, dict[str, Any]] = {}
@@ -130,7 +130,7 @@ def filtered(predictions: AllPredictions, problems: list[str]) -> dict[str, Any]
       seeds = sorted(set(by_regime.get(before, {})) & set(by_regime[regime]))
       runs = {name: [by_regime[name][seed] for seed in seeds] for name in (before, regime) if seeds}
       try:
-        found = comparison.compare_regimes(
+        found = paired.compare_regimes(
           runs or {regime: list(by_regime[regime].values())}, before, metrics=['accuracy']
         )
       except UserError as error:

@@ -6,8 +6,9 @@ import pathlib
 import re
 from typing import Any
 
-from fetal_jax.report import collect, figures, summary, tables
+from fetal_jax.report import charts, summary, tables
 from fetal_jax.report import examples as sources
+from fetal_jax.report import run as run_lib
 
 EXAMPLES_PER_CLASS = 6
 
@@ -32,7 +33,7 @@ class Picture:
 
 def chart(name: str, alt: str, caption: str, draw: Any, *args: Any) -> Picture:
   """`draw(*args, theme)` in both themes."""
-  data = {theme: figures.svg(draw, *args, theme=colours) for theme, colours in figures.THEMES.items()}
+  data = {theme: charts.svg(draw, *args, theme=colours) for theme, colours in charts.THEMES.items()}
   return Picture(f'{name}.svg', alt, caption, data)
 
 
@@ -41,13 +42,13 @@ def accuracies(results: dict[str, Any]) -> Picture | None:
   if not summary.groups(results['runs']):
     return None
   said = [
-    f'{collect.model_title(model)}: '
+    f'{run_lib.model_title(model)}: '
     + ', '.join(f'{regime} {tables.percent(_mean(runs))} %' for regime, runs in by_regime.items())
     for model, by_regime in summary.groups(results['runs']).items()
   ]
   alt = f'Test accuracy by model and regime. {"; ".join(said)}.'
   caption = 'Test accuracy by model and regime. Filled: this run, bars one standard deviation over seeds. Hollow: the paper.'
-  return chart('accuracy', alt, caption, figures.accuracies, results)
+  return chart('accuracy', alt, caption, charts.accuracies, results)
 
 
 def _mean(runs: list[dict[str, Any]]) -> tuple[float, float | None] | None:
@@ -73,11 +74,11 @@ def confusions(
       f'{name} {100 * row[k] / max(sum(row), 1):.0f} %'
       for k, (name, row) in enumerate(zip(names, counts, strict=True))
     )
-    what = f'{collect.model_title(model)}, {title[0].lower()}{title[1:]}'
+    what = f'{run_lib.model_title(model)}, {title[0].lower()}{title[1:]}'
     seeds = f', counts over {len(runs)} seeds' if len(runs) > 1 else ''
     alt = f'Confusion matrix of {what}. Right by class: {diagonal}.'
     pictures.append(
-      chart(f'confusion_{model}_{regime}', alt, f'{title}{seeds}', figures.confusion, counts, names)
+      chart(f'confusion_{model}_{regime}', alt, f'{title}{seeds}', charts.confusion, counts, names)
     )
   return pictures
 
@@ -87,7 +88,7 @@ def classifier_curves(
 ) -> list[Picture]:
   """Loss and accuracies of one model's runs against epochs, those that its history has."""
   rows = [row for runs in by_regime.values() for run in runs for row in run.get('history') or ()]
-  title = collect.model_title(model)
+  title = run_lib.model_title(model)
   said = {
     'train_loss': 'training loss',
     'validation_accuracy': 'validation accuracy',
@@ -98,7 +99,7 @@ def classifier_curves(
       f'curves_{model}_{key}',
       f'{title}: {what} against epochs, a line a regime.',
       f'{what[0].upper()}{what[1:]}',
-      figures.classifier_curves,
+      charts.classifier_curves,
       by_regime,
       results['rounds'],
       key,
@@ -110,19 +111,19 @@ def classifier_curves(
 
 def diffusion_curves(results: dict[str, Any], workdir: pathlib.Path) -> list[Picture]:
   """Loss of the UNet and accuracy of the guide by noise level, those that were logged."""
-  curves = collect.read_curves(workdir / 'logs' / 'diffusion' / 'metrics.jsonl')
+  curves = run_lib.read_curves(workdir / 'logs' / 'diffusion' / 'metrics.jsonl')
   timesteps = (results['config'].get('diffusion') or {}).get('timesteps') or 1000
   num_classes = len(results['data']['class_names']) if results['data'] else 0
   pictures = []
   if any(key.startswith('unet/loss') for key in curves):
     alt = 'Loss of the UNet against optimiser steps, a line for each quarter of the noise levels.'
     caption = 'Loss of the UNet by noise level: t is the timestep; a small t means little noise.'
-    pictures.append(chart('diffusion_loss', alt, caption, figures.diffusion_loss, curves, timesteps))
+    pictures.append(chart('diffusion_loss', alt, caption, charts.diffusion_loss, curves, timesteps))
   if any(re.match('guide/(heldout_)?accuracy', key) for key in curves):
     alt = 'Accuracy of the guide on noised images against optimiser steps, a line for each quarter of the noise levels.'
     caption = 'Accuracy of the guide on noised images by noise level. Near chance at high noise is normal.'
     pictures.append(
-      chart('guide_accuracy', alt, caption, figures.guide_accuracy, curves, timesteps, num_classes)
+      chart('guide_accuracy', alt, caption, charts.guide_accuracy, curves, timesteps, num_classes)
     )
   return pictures
 
@@ -141,7 +142,7 @@ def examples(results: dict[str, Any], workdir: pathlib.Path, show_real_images: b
       if name in images and len(images[name]):
         alt = f'{len(images[name])} {kind} images of the class {name}'
         file = f'{kind}_{k}_{re.sub(r"[^A-Za-z0-9]+", "_", name)}.png'
-        row[kind] = Picture(file, alt, alt, {'light': figures.strip(images[name])})
+        row[kind] = Picture(file, alt, alt, {'light': charts.strip(images[name])})
     rows.append(row)
   return rows
 

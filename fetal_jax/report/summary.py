@@ -5,7 +5,7 @@ import statistics
 from typing import Any
 
 from fetal_jax.report import kinds
-from fetal_jax.report.collect import model_title
+from fetal_jax.report.run import model_title
 from fetal_jax.train.regimes import CONTROL
 
 # How each score of a run is found; a run whose predictions are gone still has its test accuracy.

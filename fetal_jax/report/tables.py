@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from fetal_jax.report import paper, summary
-from fetal_jax.report.collect import model_title, order
+from fetal_jax.report.run import model_title, order
 from fetal_jax.train.regimes import REGIMES
 
 DASH = '–'

@@ -15,17 +15,18 @@ import numpy as np
 from absl import logging
 
 from fetal_jax import config as config_lib
-from fetal_jax import parallel
+from fetal_jax import networks
 from fetal_jax.data import loader, prepare
-from fetal_jax.errors import UserError
-from fetal_jax.files import PathLike, read_json, replacing, write_json
-from fetal_jax.progress import duration
-from fetal_jax.train import initial, loop, networks, overview, regimes, synthetic_sets
-from fetal_jax.train.checkpoint import Checkpointer, log_resumption
+from fetal_jax.runtime import devices
+from fetal_jax.runtime.checkpoint import Checkpointer, log_resumption
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.files import PathLike, read_json, replacing, write_json
+from fetal_jax.runtime.metrics import MetricWriter
+from fetal_jax.runtime.progress import duration
+from fetal_jax.train import initial, loop, overview, regimes, synthetic_sets
 from fetal_jax.train.classify_step import Task, accuracy, make_task, predict
 from fetal_jax.train.state import ClassifierState
 from fetal_jax.train.synthetic_sets import SyntheticSets
-from fetal_jax.train.writers import MetricWriter
 
 _STAGE_KEY = 3
 
@@ -114,8 +115,8 @@ def train_all(config: ml_collections.ConfigDict, workdir: PathLike, *, kept: boo
     logging.info('%s: done before (%d runs).', stage, len(runs))
     return False
   logging.info('%s: %d of %d runs to do.', stage, len(todo), len(runs))
-  mesh = parallel.make_mesh(config.mesh.data, config.mesh.fsdp)
-  parallel.check_batch(mesh, c.batch_size, 'classify.batch_size')
+  mesh = devices.make_mesh(config.mesh.data, config.mesh.fsdp)
+  devices.check_batch(mesh, c.batch_size, 'classify.batch_size')
   sources = make_sources(config, data, synthetic, names)
   for model in dict.fromkeys(run[0] for run in todo):
     task = make_task(config, model, len(data.records.class_names), data.images.shape[1:], mesh)
@@ -192,9 +193,9 @@ def train_one(
         variables = _load_selected(_folder(workdir, task.name, seed, pretraining), task)
         state = dataclasses.replace(state, variables=variables)
       elif weights:
-        fresh = parallel.to_host(task.mesh, state.variables)
+        fresh = devices.to_host(task.mesh, state.variables)
         variables = initial.classifier_variables(task.name, weights, fresh)
-        state = dataclasses.replace(state, variables=parallel.put_like(variables, state.variables))
+        state = dataclasses.replace(state, variables=devices.put_like(variables, state.variables))
       best, history, seconds, resumed = jax.tree.map(jnp.copy, state.variables), [], 0.0, {}
     selected = max((row['score'] for row in history), default=-1.0)
 
@@ -241,7 +242,7 @@ def train_one(
       state = loop.train(
         state,
         lambda state, batch: task.update(state, batch, key_train),
-        parallel.put_batches(task.mesh, batches, ('images', 'labels', 'real')),
+        devices.put_batches(task.mesh, batches, ('images', 'labels', 'real')),
         title=title,
         start=start,
         steps=epochs * epoch_steps,

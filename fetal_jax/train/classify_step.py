@@ -13,10 +13,11 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from fetal_jax import parallel
+from fetal_jax import networks
 from fetal_jax.data import loader
 from fetal_jax.data.augment import augment
-from fetal_jax.train import networks, overview, skipping
+from fetal_jax.runtime import devices
+from fetal_jax.train import overview, skipping
 from fetal_jax.train.state import ClassifierState
 
 
@@ -129,8 +130,8 @@ def make_task(
   optimizer = optax.adam(c.learning_rate)
   init = functools.partial(init_state, net=net, optimizer=optimizer, image_shape=image_shape)
   shapes = jax.eval_shape(init, jax.random.key(0))
-  sharding = parallel.state_sharding(mesh, shapes)
-  replicated = parallel.replicated(mesh)
+  sharding = devices.state_sharding(mesh, shapes)
+  replicated = devices.replicated(mesh)
   update = make_update(
     net,
     optimizer,
@@ -153,11 +154,11 @@ def make_task(
     update=jax.jit(
       update,
       donate_argnums=0,
-      in_shardings=(sharding, parallel.batch_sharding(mesh, axis=1), replicated),
+      in_shardings=(sharding, devices.batch_sharding(mesh, axis=1), replicated),
       out_shardings=(sharding, replicated),
     ),
     probabilities=jax.jit(probabilities, out_shardings=replicated),
-    like=parallel.placed(shapes, sharding),
+    like=devices.placed(shapes, sharding),
   )
 
 
@@ -166,7 +167,7 @@ def predict(task: Task, variables: Any, source: loader.Source, *, batch_size: in
   batch_size = -(-min(batch_size, len(source.indices)) // task.mesh.size) * task.mesh.size
   results = []
   for batch in loader.evaluation_batches(source, batch_size=batch_size):
-    probabilities = task.probabilities(variables, parallel.put_batch(task.mesh, batch['images']))
+    probabilities = task.probabilities(variables, devices.put_batch(task.mesh, batch['images']))
     results.append(np.asarray(probabilities)[batch['mask']])
   return np.concatenate(results)
 

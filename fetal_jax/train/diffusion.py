@@ -16,17 +16,18 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from fetal_jax import config as config_lib
-from fetal_jax import parallel
+from fetal_jax import networks
 from fetal_jax.data import loader, prepare
-from fetal_jax.errors import UserError
-from fetal_jax.files import PathLike
-from fetal_jax.grid import grid
-from fetal_jax.progress import duration
-from fetal_jax.synthesis.sampling import image_keys, make_sample
-from fetal_jax.train import diffusion_step, initial, loop, networks, overview
-from fetal_jax.train.checkpoint import Checkpointer, log_resumption
+from fetal_jax.data.grid import grid
+from fetal_jax.diffusion.sample import image_keys, make_sample
+from fetal_jax.runtime import devices
+from fetal_jax.runtime.checkpoint import Checkpointer, log_resumption
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.files import PathLike
+from fetal_jax.runtime.metrics import MetricWriter
+from fetal_jax.runtime.progress import duration
+from fetal_jax.train import diffusion_step, initial, loop, overview
 from fetal_jax.train.state import DiffusionState
-from fetal_jax.train.writers import MetricWriter
 
 
 def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
@@ -53,8 +54,8 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
 
     data = prepare.load(workdir)
     num_classes = len(data.records.class_names)
-    mesh = parallel.make_mesh(config.mesh.data, config.mesh.fsdp)
-    parallel.check_batch(mesh, c.batch_size // c.microbatches, 'diffusion.batch_size')
+    mesh = devices.make_mesh(config.mesh.data, config.mesh.fsdp)
+    devices.check_batch(mesh, c.batch_size // c.microbatches, 'diffusion.batch_size')
     nets, optimizers = (
       diffusion_step.make_networks(config, num_classes),
       diffusion_step.make_optimizers(config),
@@ -70,7 +71,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     )
     key_init, key_train, key_held_out, key_preview = jax.random.split(key, 4)
     shapes = jax.eval_shape(init, key_init)
-    sharding = parallel.state_sharding(mesh, shapes)
+    sharding = devices.state_sharding(mesh, shapes)
 
     # The training side only: the generator and its guide never see a test image.
     source = loader.Source(data.images, data.records.labels, data.split.train)
@@ -82,7 +83,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     if start:
       _check_same_data(meta, data, checkpointer.directory)
       accounts, resumed = meta.get('init_from', {}), meta.get('loop', {})
-      state, _ = checkpointer.restore(start, parallel.placed(shapes, sharding))
+      state, _ = checkpointer.restore(start, devices.placed(shapes, sharding))
       batches.set_state(meta['loader'])
       log_resumption('diffusion', start, c.steps)
     else:
@@ -100,13 +101,13 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
       ema_warmup=c.ema_warmup,
       skip_nonfinite=c.skip_nonfinite > 0,
     )
-    batch_sharding = parallel.batch_sharding(mesh, axis=1)
+    batch_sharding = devices.batch_sharding(mesh, axis=1)
     # The state is donated: a step updates it in place. Batches are spread over all devices.
     update_jit = jax.jit(
       update,
       donate_argnums=0,
       in_shardings=(sharding, batch_sharding),
-      out_shardings=(sharding, parallel.replicated(mesh)),
+      out_shardings=(sharding, devices.replicated(mesh)),
     )
     example = {
       'images': jax.ShapeDtypeStruct((c.steps_per_call, c.batch_size, *data.images.shape[1:]), jnp.uint8),
@@ -153,7 +154,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
       loop.train(
         state,
         compiled,
-        parallel.put_batches(mesh, batches, ('images', 'labels')),
+        devices.put_batches(mesh, batches, ('images', 'labels')),
         title='diffusion',
         start=start,
         steps=c.steps,
@@ -186,10 +187,10 @@ def _start_from_files(
   mesh: Mesh,
 ) -> tuple[DiffusionState, dict[str, Any]]:
   """The state with the weights of `init_from`, which are also where the averages start; and its account."""
-  params, accounts = initial.diffusion_params(config, nets, parallel.to_host(mesh, state.params), image_shape)
+  params, accounts = initial.diffusion_params(config, nets, devices.to_host(mesh, state.params), image_shape)
   averages = tuple(params['unet'] for _ in state.ema)
   return dataclasses.replace(
-    state, params=parallel.put_like(params, state.params), ema=parallel.put_like(averages, state.ema)
+    state, params=devices.put_like(params, state.params), ema=devices.put_like(averages, state.ema)
   ), accounts
 
 
@@ -216,7 +217,7 @@ def _held_out(config, guide, process, data, mesh, key, writer) -> Callable[[int,
     sums = []
     for number, batch in enumerate(loader.evaluation_batches(source, batch_size=size)):
       del batch['real']
-      sums.append(accuracy(state.params['guide'], parallel.put_batch(mesh, batch), number))
+      sums.append(accuracy(state.params['guide'], devices.put_batch(mesh, batch), number))
     means = loop.average(sums)
     writer.write_scalars(step, means)
     quarters = ' '.join(
@@ -240,12 +241,12 @@ def _preview(config, nets, data, mesh, key, writer, workdir) -> Callable[[int, D
       method='ddim',
       guidance_scale=scale,
     ),
-    out_shardings=parallel.replicated(mesh),
+    out_shardings=devices.replicated(mesh),
   )
   total = num_classes * rows
   padded = -(-total // mesh.size) * mesh.size
   indices = np.arange(padded)
-  labels = parallel.put_batch(mesh, np.minimum(indices // rows, num_classes - 1).astype(np.int32))
+  labels = devices.put_batch(mesh, np.minimum(indices // rows, num_classes - 1).astype(np.int32))
   keys = image_keys(key, jnp.asarray(indices))
 
   def draw(step: int, state: DiffusionState) -> None:

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from fetal_jax import networks
 from fetal_jax.diffusion import gaussian
+from fetal_jax.diffusion.sample import to_float
 from fetal_jax.diffusion.schedule import Process
-from fetal_jax.synthesis.sampling import to_float
-from fetal_jax.train import ema, networks, skipping
+from fetal_jax.train import ema, skipping
 from fetal_jax.train.state import DiffusionState
 
 QUARTILES = 4

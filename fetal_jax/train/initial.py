@@ -13,8 +13,8 @@ from absl import logging
 from fetal_jax import convert
 from fetal_jax.convert import adapt, guided_diffusion, rules
 from fetal_jax.convert import files as weight_files
-from fetal_jax.errors import UserError
-from fetal_jax.files import sha256
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.files import sha256
 
 
 @dataclasses.dataclass(frozen=True)

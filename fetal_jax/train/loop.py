@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fetal_jax import parallel, stopping
-from fetal_jax.errors import UserError
-from fetal_jax.progress import Progress
+from fetal_jax.runtime import devices, signals
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.progress import Progress
 from fetal_jax.train import skipping
 
 State = TypeVar('State')
@@ -73,13 +73,13 @@ def train(
 
   Raises:
     UserError: a mean is not finite, or too many steps were left out.
-    stopping.Stopped: the run was asked to stop, and its checkpoint is being written.
+    signals.Stopped: the run was asked to stop, and its checkpoint is being written.
   """
   window = _Window(title, start, steps_per_call, skip_nonfinite, resumed or {})
   saved, clock = start, time.monotonic()
   votes = _Votes()
   in_flight: collections.deque[Any] = collections.deque()
-  with stopping.deferred(), Progress(title, steps, 'steps', done=start, log_seconds=log_seconds) as progress:
+  with signals.deferred(), Progress(title, steps, 'steps', done=start, log_seconds=log_seconds) as progress:
     for before in range(start, steps, steps_per_call):
       with jax.profiler.StepTraceAnnotation('train', step_num=before):
         state, sums = update(state, next(batches))
@@ -108,7 +108,7 @@ def train(
           window.read(step, saved)
           save(step, state, window.account())
         kept = 'with a checkpoint' if save else 'without a checkpoint'
-        stopping.stop(f'{title} is at step {step} of {steps}, {kept}', together=True)
+        signals.stop(f'{title} is at step {step} of {steps}, {kept}', together=True)
   return state
 
 
@@ -127,14 +127,14 @@ class _Votes:
     self._stop = False
     self._many = jax.process_count() > 1
     if self._many:
-      self._mesh = parallel.make_mesh()
-      self._sum = jax.jit(jnp.sum, out_shardings=parallel.replicated(self._mesh))
+      self._mesh = devices.make_mesh()
+      self._sum = jax.jit(jnp.sum, out_shardings=devices.replicated(self._mesh))
 
   def cast(self) -> jax.Array | None:
     """What this process has to say with the dispatch that it has just made."""
     if not self._many:
       return None
-    return self._sum(parallel.put_batch(self._mesh, np.full(self._mesh.size, stopping.requested(), np.int32)))
+    return self._sum(devices.put_batch(self._mesh, np.full(self._mesh.size, signals.requested(), np.int32)))
 
   def count(self, _: Sums, votes: jax.Array | None) -> None:
     """Looks at the votes of a dispatch that is done."""
@@ -142,7 +142,7 @@ class _Votes:
 
   @property
   def stop(self) -> bool:
-    return self._stop if self._many else stopping.requested()
+    return self._stop if self._many else signals.requested()
 
 
 class _Window:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import ml_collections
 
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

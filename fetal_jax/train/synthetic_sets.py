@@ -12,9 +12,9 @@ from jaxtyping import Int
 from fetal_jax import config as config_lib
 from fetal_jax.data import decode
 from fetal_jax.data.loader import Source
-from fetal_jax.errors import UserError
-from fetal_jax.files import PathLike, read_json
-from fetal_jax.synthesis.store import check_files
+from fetal_jax.data.rounds.writer import check_files
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.files import PathLike, read_json
 from fetal_jax.train import regimes
 
 KEPT = 'synthetic/kept.json'

@@ -7,7 +7,7 @@ import pytest
 from golden.golden_param import golden_param
 
 from fetal_jax.convert import encoders
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / 'golden'
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fetal_jax.convert import files, torch_file
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 FILES = pathlib.Path(__file__).parent / 'files'
 

@@ -10,10 +10,10 @@ import pytest
 from golden.golden_param import golden_param
 
 from fetal_jax import config as config_lib
+from fetal_jax import networks
 from fetal_jax.convert import guided_diffusion as gd
 from fetal_jax.diffusion.guidance import classifier_guidance
-from fetal_jax.errors import UserError
-from fetal_jax.train import networks
+from fetal_jax.runtime.errors import UserError
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / 'golden'
 

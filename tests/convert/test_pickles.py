@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fetal_jax.convert import pickles
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 
 def load(data, **kwargs):

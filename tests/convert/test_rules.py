@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fetal_jax.convert import rules
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 RULES = {
   'params/conv/kernel': rules.Rule('c.weight', rules.CONV),

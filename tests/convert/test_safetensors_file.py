@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fetal_jax.convert import files, safetensors_file
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 
 def entry(dtype='F32', shape=(2,), begin=0, end=8):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fetal_jax import convert, models
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 REDUCED = {
   'resnet50': {'width': 4, 'depths': (1, 1)},

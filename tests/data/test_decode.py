@@ -7,13 +7,13 @@ import zlib
 
 import numpy as np
 import pytest
-from data.hostile import SEEDS, damaged, refusal, repeatable
+from helpers.hostile import SEEDS, damaged, refusal, repeatable
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from fetal_jax.data import decode
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 
 def png(pixels, mode=None) -> bytes:
@@ -332,7 +332,7 @@ def test_damaged_image_is_named(damage):
 def test_read_images_of_a_tfds_folder(tmp_path):
   import tensorflow_datasets as tfds
 
-  from fetal_jax.data.features import example, features
+  from fetal_jax.data.sources.features import example, features
 
   writer = tfds.core.SequentialWriter(
     ds_info=tfds.core.DatasetInfo(
@@ -362,7 +362,7 @@ def test_read_images_of_a_tfds_folder(tmp_path):
 def test_a_label_of_no_class_is_refused(tmp_path):
   import tensorflow_datasets as tfds
 
-  from fetal_jax.data.features import example, features
+  from fetal_jax.data.sources.features import example, features
 
   writer = tfds.core.SequentialWriter(
     ds_info=tfds.core.DatasetInfo(

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fetal_jax.data import prepare, splits
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 
 
 def get_config(**data):
@@ -157,7 +157,7 @@ def test_what_was_read_and_left_out_is_said_and_kept(tmp_path, folder, caplog):
 
 
 def test_rows_without_an_image_are_counted(tmp_path, caplog):
-  from fetal_jax.data.fetal_planes_db.metadata import COLUMNS, CSV_NAME
+  from fetal_jax.data.sources.fetal_planes_db.metadata import COLUMNS, CSV_NAME
 
   rows = [f'P{i};{i};{"Fetal brain" if i % 2 else "Other"};;;;1' for i in range(41)]
   (tmp_path / 'planes').mkdir()
@@ -206,7 +206,7 @@ def test_a_full_disk_is_noticed_before_the_cache_is_filled(tmp_path, folder, mon
   config = get_config(path=str(folder))
   with pytest.raises(OSError, match='No space left on device') as error:
     prepare.run(config, tmp_path / 'work')
-  assert error.value.filename.endswith('images.npy.tmp')  # `fetal_jax.exits` names it
+  assert error.value.filename.endswith('images.npy.tmp')  # `fetal_jax.runtime.exits` names it
   assert not list((tmp_path / 'work' / 'data').glob('*images.npy*'))
   monkeypatch.setattr(os, 'posix_fallocate', allocate)
   prepare.run(config, tmp_path / 'work')

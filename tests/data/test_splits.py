@@ -3,8 +3,8 @@ import pytest
 
 from fetal_jax.data import records as records_lib
 from fetal_jax.data import splits
-from fetal_jax.data.fetal_planes_db import read_metadata
-from fetal_jax.errors import UserError
+from fetal_jax.data.sources.fetal_planes_db import read_metadata
+from fetal_jax.runtime.errors import UserError
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics
 
 from fetal_jax.evaluate import calibration
-from fetal_jax.evaluate.classification import evaluate
+from fetal_jax.evaluate.scores import evaluate
 
 
 def _binary(confidence):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fetal_jax import config as config_lib
-from fetal_jax.errors import UserError
 from fetal_jax.evaluate import filter as filter_lib
 from fetal_jax.evaluate.filter import select
+from fetal_jax.runtime.errors import UserError
 
 # Of three classes; the fourth image is labelled 1 and looks like 0.
 PROBABILITIES = np.array(

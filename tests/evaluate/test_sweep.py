@@ -3,8 +3,8 @@
 import pytest
 
 from fetal_jax import config as config_lib
-from fetal_jax.errors import UserError
 from fetal_jax.evaluate import judge, sweep
+from fetal_jax.runtime.errors import UserError
 
 
 def row(steps, kid, sd=0.01, **values):

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from fetal_jax.models import convolution
-from fetal_jax.models.unet_layers import upsample
+from fetal_jax.models.adm import upsample
 
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from flax import traverse_util
 
-from fetal_jax.models import unet_layers as layers
+from fetal_jax.models import adm as layers
 from fetal_jax.models.unet import UNet
 
 TINY = {

@@ -8,13 +8,13 @@ import os
 import jax
 import numpy as np
 import pytest
+from helpers import tiny
 from PIL import Image
-from synthesis import tiny
 
-from fetal_jax import main
-from fetal_jax.errors import UserError
-from fetal_jax.planning import devices, images, page, plan, stages
-from fetal_jax.train import classify_step, diffusion_step, networks
+from fetal_jax import main, networks
+from fetal_jax.planning import images, machines, page, plan, stages
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.train import classify_step, diffusion_step
 
 MODEL = '--config.classify.models=resnet50'
 CLASSES = 6
@@ -29,7 +29,7 @@ def config():
 @pytest.fixture(scope='module')
 def made(config):
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(devices, 'measure_peak', lambda dtype: 1e11)
+    patch.setattr(machines, 'measure_peak', lambda dtype: 1e11)
     return plan.make(config)
 
 
@@ -196,7 +196,7 @@ def test_a_prepared_workdir_knows_its_images(config, tmp_path):
 
 def test_the_command_prints_it_and_writes_nothing(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(devices, 'measure_peak', lambda dtype: 1e11)
+  monkeypatch.setattr(machines, 'measure_peak', lambda dtype: 1e11)
   command = [*tiny.ARGUMENTS, MODEL, '--stage=plan']
   assert main.main([*command, '--workdir=run']) == 0
   said = capsys.readouterr().out

@@ -5,10 +5,11 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from helpers import fake_workdir
 from PIL import Image
-from report import fake_workdir
 
-from fetal_jax.report import audit_figures, audit_pictures, collect, figures, summary
+from fetal_jax.report import audit_figures, audit_pictures, charts, summary
+from fetal_jax.report import run as run_lib
 
 
 @pytest.fixture(scope='module')
@@ -21,7 +22,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def results(workdir):
-  return collect.read_results(workdir)
+  return run_lib.read_results(workdir)
 
 
 def _bin(low, count, confidence=None, accuracy=None):
@@ -37,7 +38,7 @@ def test_seeds_are_pooled_by_image():
 
 def test_reliability_shows_accuracy_over_confidence():
   figure = audit_figures.reliability(
-    {'real': [_bin(0, 2, 0.4, 0.5), _bin(0.5, 6, 0.9, 0.7)]}, [], figures.LIGHT
+    {'real': [_bin(0, 2, 0.4, 0.5), _bin(0.5, 6, 0.9, 0.7)]}, [], charts.LIGHT
   )
   _, line = figure.axes[0].get_lines()
   np.testing.assert_allclose(line.get_xydata(), [[40, 50], [90, 70]])
@@ -54,7 +55,7 @@ def test_reliability_of_both_regimes_draws(results):
 
 def test_histograms_are_shares_with_the_threshold():
   histogram = {'edges': [0.0, 1.0, 2.0], 'synthetic': [1, 3], 'heldout': [0, 8]}
-  axes = audit_figures.ratios(histogram, 0.7, figures.LIGHT).axes[0]
+  axes = audit_figures.ratios(histogram, 0.7, charts.LIGHT).axes[0]
   steps = [patch.get_data().values.tolist() for patch in axes.patches]
   assert steps == [[0, 100], [0, 100], [25, 75]]
   assert axes.get_lines()[0].get_xdata() == [0.7, 0.7]
@@ -91,7 +92,7 @@ def test_real_images_of_an_older_picture_are_greyed_out(workdir, results):
 
 def test_a_picture_of_another_layout_is_left_out_rather_than_shown(tmp_path):
   fake_workdir.make(tmp_path, models=(), evaluated=True)
-  results = collect.read_results(tmp_path)
+  results = run_lib.read_results(tmp_path)
   Image.new('L', (300, 301)).save(tmp_path / 'evaluate' / 'pairs_pixel.png')
   assert [p.file for p in audit_pictures.pairs(results, tmp_path, False)] == ['closest_pairs_feature.png']
   assert len(audit_pictures.pairs(results, tmp_path, True)) == 2

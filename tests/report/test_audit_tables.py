@@ -1,9 +1,10 @@
 """Tables of fidelity, copies, leakage and the sweep against what those stages wrote."""
 
 import pytest
-from report import fake_workdir
+from helpers import fake_workdir
 
-from fetal_jax.report import collect, copied, fidelity, sweeps
+from fetal_jax.report import copied, fidelity, sweeps
+from fetal_jax.report import run as run_lib
 
 
 @pytest.fixture(scope='module')
@@ -11,7 +12,7 @@ def results(tmp_path_factory):
   workdir = fake_workdir.make(
     tmp_path_factory.mktemp('audits'), models=(), evaluated=True, copies=12, swept=True
   )
-  return collect.read_results(workdir)
+  return run_lib.read_results(workdir)
 
 
 def _row(table, title):

@@ -7,9 +7,9 @@ import subprocess
 
 import ml_collections
 import pytest
-from report import fake_workdir
+from helpers import fake_workdir
 
-from fetal_jax.report import page
+from fetal_jax.report import stage
 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='no chromium on this machine')
@@ -20,15 +20,15 @@ _FRAME = """<!doctype html><title>frame</title>
 <pre id="found"></pre>
 <script>
   frame.onload = () => {{
-    const page = frame.contentDocument, root = page.documentElement
-    page.querySelectorAll('details').forEach(d => {{ d.open = {opened} }})
+    const page = frame.contentDocument, root = stage.documentElement
+    stage.querySelectorAll('details').forEach(d => {{ d.open = {opened} }})
     // What scrolls in its own box may be wider than the screen.
     const wide = [...page.body.querySelectorAll('*')].filter(
       e => !e.closest('.scroll, nav ul') && e.getBoundingClientRect().right > root.clientWidth + 0.5)
     const broken = [...page.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt)
     found.textContent = JSON.stringify({{
       width: root.clientWidth, scroll: root.scrollWidth, wide: wide.map(e => e.outerHTML.slice(0, 80)), broken,
-      images: page.images.length }})
+      images: stage.images.length }})
   }}
 </script>
 """
@@ -40,7 +40,7 @@ def workdir(tmp_path_factory):
     tmp_path_factory.mktemp('browser'), models=('resnet50',), num_seeds=2, evaluated=True, swept=True, curve=(12, 24, 72),
     kept=('synth_r12_kept', 'synth_r12_kept_then_real'),
   )  # fmt: skip
-  page.run(ml_collections.ConfigDict({'report': {'show_real_images': True}}), workdir)
+  stage.run(ml_collections.ConfigDict({'report': {'show_real_images': True}}), workdir)
   return workdir
 
 

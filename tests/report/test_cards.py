@@ -5,18 +5,18 @@ import re
 import ml_collections
 import pytest
 import yaml
-from report import fake_workdir
+from helpers import fake_workdir
 
-from fetal_jax import files
-from fetal_jax.report import cards, page
+from fetal_jax.report import cards, stage
+from fetal_jax.runtime import files
 
 CONFIG = ml_collections.ConfigDict({'report': {'show_real_images': False}})
 
 
 def _written(workdir):
-  page.run(CONFIG, workdir)
+  stage.run(CONFIG, workdir)
   texts = {}
-  for card in page.CARDS:
+  for card in stage.CARDS:
     text = (workdir / 'report' / 'cards' / f'{card}.md').read_text(encoding='utf-8')
     _, front, body = re.split(r'^---\n', text, maxsplit=2, flags=re.MULTILINE)
     assert '\n\n\n' not in body

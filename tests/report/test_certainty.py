@@ -1,10 +1,11 @@
 """What is shown of intervals and tests is what the comparison of the predictions gives."""
 
 import pytest
-from report import fake_workdir
+from helpers import fake_workdir
 
-from fetal_jax.evaluate import classification, comparison, uncertainty
-from fetal_jax.report import certainty, collect, comparisons, summary, tables
+from fetal_jax.evaluate import intervals, paired, scores
+from fetal_jax.report import certainty, comparisons, summary, tables
+from fetal_jax.report import run as run_lib
 
 REGIMES = ('real', 'synth_r1', 'synth_r12_then_real')
 
@@ -16,14 +17,14 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def results(workdir):
-  return collect.read_results(workdir)
+  return run_lib.read_results(workdir)
 
 
 @pytest.fixture(scope='module')
 def predictions(workdir):
   def read(model, regime, seed):
     folder = workdir / 'classify' / model / regime / f'seed_{seed}'
-    return classification.read_predictions(folder / 'predictions.csv')
+    return scores.read_predictions(folder / 'predictions.csv')
 
   return {m: {r: [read(m, r, s) for s in (0, 1)] for r in REGIMES} for m in ('vit_b_32', 'resnet50')}
 
@@ -36,7 +37,7 @@ def test_differences_are_those_of_the_comparison(results, predictions):
   table = certainty.differences(results)
   assert [row[0].text for row in table.rows] == ['ViT-B/32', 'ResNet50']
   for row, model in zip(table.rows, ('vit_b_32', 'resnet50'), strict=True):
-    found = comparison.compare_regimes(predictions[model])['regimes']
+    found = paired.compare_regimes(predictions[model])['regimes']
     for cell, regime in zip(row[1:], REGIMES[1:], strict=True):
       change = found[regime]['difference']['accuracy']
       ends = f'[{summary.signed(change["low"])}, {summary.signed(change["high"])}]'
@@ -45,14 +46,14 @@ def test_differences_are_those_of_the_comparison(results, predictions):
         '\xa0', ' '
       ) == f'{ends} · p {certainty.p_value(found[regime]["p_value"])}'.replace('\xa0', ' ')
       assert cell.best == (change['low'] > 0 or change['high'] < 0)
-  assert comparison.NOTES[2] in table.notes
+  assert paired.NOTES[2] in table.notes
 
 
 def test_accuracies_stand_with_their_intervals(results, predictions):
   table = next(t for t in tables.by_model(results) if t.id == 'table-resnet50')
   column = table.columns.index('This run: accuracy')
   for regime in REGIMES:
-    found = uncertainty.bootstrap_interval(predictions['resnet50'][regime])
+    found = intervals.bootstrap_interval(predictions['resnet50'][regime])
     title = summary.regime_title(regime, results['rounds'])
     assert _small(table, title, column).startswith(f'[{100 * found.low:.1f}, {100 * found.high:.1f}] ± ')
 
@@ -62,7 +63,7 @@ def test_the_planned_comparison_is_the_mean_over_models(results, predictions):
   before, after = (
     [run for m in predictions for run in predictions[m][r]] for r in ('real', 'synth_r12_then_real')
   )
-  found = comparison.paired_difference(before, after)
+  found = paired.paired_difference(before, after)
   assert (planned['value'], planned['low'], planned['high']) == (found.value, found.low, found.high)
   assert sum(planned['models'].values()) / 2 == pytest.approx(found.value)
   assert summary.interval(planned) in summary.did_it_help(results)
@@ -74,7 +75,7 @@ def test_only_seeds_that_all_models_have_are_taken(predictions):
   planned = comparisons.planned(by_seed)
   assert planned['seeds'] == [0]
   first = [
-    uncertainty.score(predictions[m][r][0]) for r in ('synth_r12_then_real', 'real') for m in predictions
+    intervals.score(predictions[m][r][0]) for r in ('synth_r12_then_real', 'real') for m in predictions
   ]
   assert planned['value'] == pytest.approx((first[0] + first[1] - first[2] - first[3]) / 2)
 
@@ -82,7 +83,7 @@ def test_only_seeds_that_all_models_have_are_taken(predictions):
 def test_mcnemar_counts(results, predictions):
   table = certainty.mcnemar(results)
   pairs = [
-    comparison.mcnemar(a, b)
+    paired.mcnemar(a, b)
     for a, b in zip(predictions['resnet50']['real'], predictions['resnet50']['synth_r1'], strict=True)
   ]
   cell = table.rows[1][1]
@@ -115,7 +116,7 @@ def test_every_score_has_its_interval(results):
 
 def test_without_real_images_only_scores_are_left(tmp_path):
   fake_workdir.make(tmp_path, models=('resnet50',), regimes=('synth_r1',))
-  results = collect.read_results(tmp_path)
+  results = run_lib.read_results(tmp_path)
   assert certainty.differences(results) is None
   assert certainty.mcnemar(results) is None
   assert len(certainty.scores(results).rows) == 1

@@ -1,11 +1,11 @@
 """The sentence, the tables and the charts of accuracy by number of synthetic images."""
 
-import fake_predictions
 import numpy as np
 import pytest
+from helpers import fake_predictions
 
-from fetal_jax.evaluate import comparison
-from fetal_jax.report import certainty, curve, figures, further
+from fetal_jax.evaluate import paired
+from fetal_jax.report import certainty, charts, curve, further
 
 PATIENTS = np.repeat(np.arange(20), 2)
 
@@ -61,7 +61,7 @@ def test_one_patient_gives_no_interval_and_no_claim():
   results = {'curve': further.curve(predictions, {1: 48, 2: 48}, []), 'runs': [], 'rounds': []}
   assert 'cannot be said to change with their number: +0.0 points' in curve.sentence(results)
   assert 'no interval: one patient only' in curve.sentence(results)
-  figures.svg(curve.figure, _lines(results), {}, ['a'], theme=figures.DARK)
+  charts.svg(curve.figure, _lines(results), {}, ['a'], theme=charts.DARK)
 
 
 def test_models_without_two_numbers_in_common_have_no_sentence_together():
@@ -87,7 +87,7 @@ def test_the_table_has_every_point_and_both_changes():
   (row,) = table.rows
   assert [cell.text for cell in row] == ['ResNet50', '75.0', '50.0', '65.0', '80.0', '+30.0', '+5.0']
   assert row[0].small == '2 seeds'
-  expected = comparison.paired_difference(_right(20), _right(32))
+  expected = paired.paired_difference(_right(20), _right(32))
   assert row[-2] == certainty.difference_cell(
     {'value': expected.value, 'low': expected.low, 'high': expected.high}
   )
@@ -114,7 +114,7 @@ def _lines(results, use='synthetic'):
 def test_the_chart_shows_means_and_intervals_by_doublings():
   right = {'real': 30, 'synth_12_then_real': 20, 'synth_r1_then_real': 26, 'synth_r12_then_real': 32}
   results = _results({'resnet50': right})
-  axes = curve.figure(_lines(results, 'then_real'), {}, ['resnet50'], figures.LIGHT).axes[0]
+  axes = curve.figure(_lines(results, 'then_real'), {}, ['resnet50'], charts.LIGHT).axes[0]
   (line,) = axes.get_lines()
   np.testing.assert_allclose(line.get_xydata(), [[0, 75], [1, 50], [3, 65], [4, 80]])
   assert [label.get_text() for label in axes.get_xticklabels()] == ['0', '12', '48', '96']
@@ -126,7 +126,7 @@ def test_the_chart_shows_means_and_intervals_by_doublings():
 
 def test_labels_that_would_overlap_are_left_out():
   right = {f'synth_{n}': 4 for n in (10, 400, 410, 420)}
-  axes = curve.figure(_lines(_results({'a': right})), {}, ['a'], figures.LIGHT).axes[0]
+  axes = curve.figure(_lines(_results({'a': right})), {}, ['a'], charts.LIGHT).axes[0]
   assert [label.get_text() for label in axes.get_xticklabels()] == ['10', '', '', '420']
 
 

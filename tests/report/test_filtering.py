@@ -3,10 +3,11 @@
 import copy
 
 import pytest
-from report import fake_workdir
+from helpers import fake_workdir
 
-from fetal_jax import files
-from fetal_jax.report import collect, filtering
+from fetal_jax.report import filtering
+from fetal_jax.report import run as run_lib
+from fetal_jax.runtime import files
 
 KEPT = ('synth_r12_kept', 'synth_r12_kept_then_real')
 REGIMES = ('real', 'synth_r12', 'synth_r12_then_real')
@@ -21,7 +22,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def results(workdir):
-  return collect.read_results(workdir)
+  return run_lib.read_results(workdir)
 
 
 def test_counts_by_class(results):
@@ -112,17 +113,17 @@ def test_stale_metrics_of_filtered_runs_are_pointed_out(results):
 
 def test_a_choice_among_other_images_is_not_shown(tmp_path):
   fake_workdir.make(tmp_path, models=(), kept=('synth_r12_kept',))
-  assert collect.read_results(tmp_path)['filter']['kept']['rounds']['1']['asked'] == [8] * 6
+  assert run_lib.read_results(tmp_path)['filter']['kept']['rounds']['1']['asked'] == [8] * 6
   path = tmp_path / 'synthetic' / 'round_2' / 'manifest.json'
   files.write_json(path, files.read_json(path) | {'shards': [{'sha256': 'other'}]})
-  results = collect.read_results(tmp_path)
+  results = run_lib.read_results(tmp_path)
   assert results['filter'] is None
   assert any('kept.json is about other synthetic rounds' in sentence for sentence in results['missing'])
 
 
 def test_a_choice_that_nobody_trained_on(tmp_path):
   fake_workdir.make(tmp_path, models=(), kept=('synth_r12_kept',))
-  results = collect.read_results(tmp_path)
+  results = run_lib.read_results(tmp_path)
   assert filtering.changes(results) is None
   assert filtering.by_class(results).rows
   assert filtering.did_it_help(results).startswith('Whether the filter helped cannot be said: no model has')
@@ -137,7 +138,7 @@ def test_runs_whose_choice_is_gone(workdir, results):
 
 def test_without_the_unfiltered_regime_there_are_dashes(tmp_path):
   fake_workdir.make(tmp_path, models=('resnet50',), regimes=('real',), kept=('synth_r1_kept',), num_images=60)
-  results = collect.read_results(tmp_path)
+  results = run_lib.read_results(tmp_path)
   (row,) = filtering.changes(results).rows
   assert (row[1].text, row[1].small, row[2].text) == ('–', 'not run', '36')
   assert [cell.text for cell in row[3:]].count('–') == 3

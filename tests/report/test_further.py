@@ -1,10 +1,10 @@
 """The curve over numbers of images and the filter, measured on predictions whose answers are known."""
 
-import fake_predictions
 import numpy as np
 import pytest
+from helpers import fake_predictions
 
-from fetal_jax.evaluate import comparison, uncertainty
+from fetal_jax.evaluate import intervals, paired
 from fetal_jax.report import comparisons, further, kinds
 
 PATIENTS = np.repeat(np.arange(20), 2)
@@ -57,7 +57,7 @@ def test_points_are_in_order_and_rounds_are_among_them():
     (12, 'synth_12'), (48, 'synth_r1'), (96, 'synth_r12'), (100, 'synth_100'),
   ]  # fmt: skip
   assert [p['value'] for p in points] == [10 / 40, 20 / 40, 24 / 40, 25 / 40]
-  expected = uncertainty.bootstrap_interval(_right(10))
+  expected = intervals.bootstrap_interval(_right(10))
   assert (points[0]['low'], points[0]['high'], points[0]['seeds']) == (expected.low, expected.high, 1)
   assert list(found) == ['synthetic']
 
@@ -72,7 +72,7 @@ def test_no_synthetic_images_are_a_point_before_real_ones():
   more, some = about['changes']['more'], about['changes']['some']
   assert (more['start'], more['end'], more['value']) == (48, 96, pytest.approx(0.1))
   assert (some['start'], some['end'], some['value']) == (0, 96, pytest.approx(0.15))
-  expected = comparison.paired_difference(_right(32), _right(36))
+  expected = paired.paired_difference(_right(32), _right(36))
   assert (more['low'], more['high']) == (expected.low, expected.high)
 
 
@@ -119,7 +119,7 @@ def test_the_filter_puts_exactly_k_images_right(k):
   assert after['mcnemar'] == [{'only_baseline': 0, 'only_regime': k, 'p_value': pytest.approx(2 * 0.5**k)}]
   assert after['scores']['accuracy']['value'] == (20 + k) / 40
   planned = found['planned']
-  expected = comparison.paired_difference(_right(20), _right(20 + k))
+  expected = paired.paired_difference(_right(20), _right(20 + k))
   assert (planned['value'], planned['low'], planned['high']) == (expected.value, expected.low, expected.high)
 
 

@@ -1,9 +1,10 @@
 """The three sentences that open the page, in every case that they can meet."""
 
 import pytest
-from report import fake_workdir
+from helpers import fake_workdir
 
-from fetal_jax.report import collect, comparisons, summary
+from fetal_jax.report import comparisons, summary
+from fetal_jax.report import run as run_lib
 
 
 def _results(planned=None, evaluation=None, **more):
@@ -91,7 +92,7 @@ def test_too_few_held_out_images_to_know():
 
 def test_a_copying_generator_is_called_one(tmp_path):
   fake_workdir.make(tmp_path, models=(), evaluated=True, copies=12)
-  head = summary.headline(collect.read_results(tmp_path))
+  head = summary.headline(run_lib.read_results(tmp_path))
   assert len(head['sentences']) == 3
   assert head['sentences'][2].startswith('Training images were copied: of 96 synthetic images 12 in pixels')
 
@@ -101,7 +102,7 @@ def test_the_comparison_is_fixed_beforehand(tmp_path):
   fake_workdir.make(
     tmp_path, models=('resnet50',), regimes=('real', 'synth_r1', 'synth_r1_then_real', 'synth_r1_plus_real')
   )
-  results = collect.read_results(tmp_path)
+  results = run_lib.read_results(tmp_path)
   planned = results['comparisons']['planned']
   assert planned['regime'] == 'synth_r1_then_real'
   by = {run['regime']: run['scores']['accuracy'] for run in results['runs']}

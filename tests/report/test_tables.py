@@ -4,14 +4,15 @@ import csv
 import io
 
 import pytest
-from report import fake_workdir
+from helpers import fake_workdir
 
-from fetal_jax.report import collect, paper, summary, tables
+from fetal_jax.report import paper, summary, tables
+from fetal_jax.report import run as run_lib
 
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
-  return collect.read_results(fake_workdir.make(tmp_path_factory.mktemp('tables'), num_seeds=2))
+  return run_lib.read_results(fake_workdir.make(tmp_path_factory.mktemp('tables'), num_seeds=2))
 
 
 def _run(model, regime, seed, accuracy, **more):

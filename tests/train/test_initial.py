@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from fetal_jax import config as config_lib
-from fetal_jax import convert, models
+from fetal_jax import convert, models, networks
 from fetal_jax.convert import guided_diffusion as gd
 from fetal_jax.data import prepare
-from fetal_jax.errors import UserError
-from fetal_jax.files import read_json
-from fetal_jax.synthesis.trained import load_trained
-from fetal_jax.train import classify, diffusion, initial, networks
-from fetal_jax.train.checkpoint import Checkpointer
+from fetal_jax.runtime.checkpoint import Checkpointer
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.files import read_json
+from fetal_jax.sample.trained import load_trained
+from fetal_jax.train import classify, diffusion, initial
 
 SMALL = {
   'resnet50': {'width': 8, 'depths': (1, 1)},

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fetal_jax import parallel, stopping
-from fetal_jax.errors import UserError
+from fetal_jax.runtime import signals
+from fetal_jax.runtime.errors import UserError
 from fetal_jax.train import loop
 
 
@@ -81,7 +81,7 @@ class Stops:
   def __init__(self, monkeypatch, at):
     self.at, self.saved = at, []
     self.asked = False
-    monkeypatch.setattr(stopping, 'requested', lambda: self.asked)
+    monkeypatch.setattr(signals, 'requested', lambda: self.asked)
 
   def loss(self, step):
     self.asked |= step == self.at
@@ -98,7 +98,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(monkeypatch, at):
   _, logged = run(whole.loss, steps_per_call=1, log_every=4, save_every=5, save=whole.save)
   assert [step for step, _, _ in whole.saved] == [5, 10, 12]
   stops, before = Stops(monkeypatch, at), []
-  with pytest.raises(stopping.Stopped, match=f'test is at step {at + 1} of 12, with a checkpoint'):
+  with pytest.raises(signals.Stopped, match=f'test is at step {at + 1} of 12, with a checkpoint'):
     run(
       stops.loss,
       steps_per_call=1,
@@ -142,13 +142,13 @@ def test_of_several_processes_one_is_enough(monkeypatch):
   """What is asked goes to all with a dispatch, and is acted upon when that is done: the same one in each."""
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   stops = Stops(monkeypatch, 3)
-  with pytest.raises(stopping.Stopped, match='test is at step 8 of 20, with a checkpoint') as stopped:
+  with pytest.raises(signals.Stopped, match='test is at step 8 of 20, with a checkpoint') as stopped:
     run(stops.loss, steps=20, steps_per_call=1, save_every=100, save=stops.save)
   assert stopped.value.together
   assert [step for step, _, _ in stops.saved] == [8]
 
   # The others learn of it from the devices alone.
-  monkeypatch.setattr(stopping, 'requested', lambda: False)
+  monkeypatch.setattr(signals, 'requested', lambda: False)
   monkeypatch.setattr(
     parallel, 'put_batch', lambda mesh, votes: jnp.asarray([*votes[:-1], stops.at == 'other'], jnp.int32)
   )
@@ -156,5 +156,5 @@ def test_of_several_processes_one_is_enough(monkeypatch):
   final, _ = run(stops.loss, steps=20, steps_per_call=1, save_every=100, save=stops.save)
   assert final == 20
   stops.at = 'other'
-  with pytest.raises(stopping.Stopped, match='test is at step 5 of 20'):
+  with pytest.raises(signals.Stopped, match='test is at step 5 of 20'):
     run(stops.loss, steps=20, steps_per_call=1, save_every=100, save=stops.save)

@@ -3,7 +3,7 @@
 import pytest
 
 from fetal_jax import config as config_lib
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 from fetal_jax.train import regimes
 from fetal_jax.train.regimes import REGIMES, get, rounds_needed, synthetic, with_starts
 

@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 
 from fetal_jax.diffusion.schedule import make_process
-from fetal_jax.errors import UserError
+from fetal_jax.runtime.errors import UserError
 from fetal_jax.train import classify_step, diffusion_step, loop
 
 CLASSES, SHAPE = 3, (4, 4, 1)

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from fetal_jax import files
 from fetal_jax.data.loader import Source
-from fetal_jax.errors import UserError
+from fetal_jax.runtime import files
+from fetal_jax.runtime.errors import UserError
 from fetal_jax.train import synthetic_sets
 from fetal_jax.train.synthetic_sets import SyntheticSets, first_images
 

@@ -1,0 +1,1 @@
+"""Rounds of synthetic images on disk: their plan, their writer, their reader."""

@@ -1,0 +1,225 @@
+"""Whether one classifier is better than another on the same images: paired differences, tests, and a table of regimes.
+
+Both saw the same patients, so a difference is much surer than either score: every resample draws the same patients for both.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from fetal_jax.evaluate.intervals import (
+  METRICS,
+  RESAMPLES,
+  Estimate,
+  as_runs,
+  interval,
+  over_seeds,
+  resampled,
+)
+from fetal_jax.evaluate.scores import Predictions
+
+NOTES = (
+  'Scores are means over seeds; their intervals are percentiles of a bootstrap over patients (all images of a drawn '
+  'patient), the same patients for every seed and regime. They hold for the classifiers as trained; ± is the sd over '
+  'seeds (n - 1), which is about training again.',
+  'A difference is the regime minus the baseline, over the same resamples. Its p exchanges the two classifiers patient '
+  'by patient (two-sided), so images of one patient count as what they are.',
+  "McNemar's exact test compares pairs of seeds image by image; it ignores that images of one patient depend on each "
+  'other, so its p is too small where patients have several images.',
+  'No p is corrected for the number of comparisons.',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class McNemar:
+  """The images that only one of two classifiers has right, and the exact two-sided p that chance splits them so."""
+
+  only_a: int
+  only_b: int
+  p_value: float
+
+
+def paired_difference(
+  a: Predictions | Sequence[Predictions],
+  b: Predictions | Sequence[Predictions],
+  metric: str = 'accuracy',
+  *,
+  names: tuple[str, str] = ('a', 'b'),
+  resamples: int = RESAMPLES,
+  seed: int = 0,
+  level: float = 0.95,
+) -> Estimate:
+  """The score of `b` minus that of `a`, with its interval by paired bootstrap over patients.
+
+  Args:
+    a, b: predictions of one run each, or of several seeds each (means; the numbers of seeds may differ).
+    metric: a key of `uncertainty.METRICS`.
+    names: what an error calls `a` and `b`.
+    resamples, seed, level: as for `uncertainty.bootstrap_interval`.
+
+  Raises:
+    UserError: not all runs were tested on the same images; it names what differs.
+  """
+  runs_a, runs_b = _pair(a, b, names)
+  value_a, scores_a = resampled(runs_a, [metric], resamples, seed)[metric]
+  value_b, scores_b = resampled(runs_b, [metric], resamples, seed)[metric]
+  return interval(value_b - value_a, scores_b - scores_a, runs_a[0], level, of_difference=True)
+
+
+def mcnemar(a: Predictions, b: Predictions, *, names: tuple[str, str] = ('a', 'b')) -> McNemar:
+  """McNemar's exact test: are the images that only one classifier has right split evenly?
+
+  Under the null hypothesis their split is binomial with 1/2 (McNemar, 1947, doi:10.1007/BF02295996). It takes images
+  for independent: where patients have several, p is too small, and `exchange_test` is the one to trust.
+
+  Raises:
+    UserError: the two were not tested on the same images; it names what differs.
+  """
+  from scipy import stats
+
+  (a,), (b,) = _pair(a, b, names)
+  right_a, right_b = _right(a), _right(b)
+  only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+  p_value = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+  return McNemar(only_a, only_b, float(p_value))
+
+
+def exchange_test(
+  a: Predictions | Sequence[Predictions],
+  b: Predictions | Sequence[Predictions],
+  *,
+  names: tuple[str, str] = ('a', 'b'),
+  resamples: int = RESAMPLES,
+  seed: int = 0,
+) -> float:
+  """The two-sided p of the difference in accuracy, by exchanging the classifiers patient by patient.
+
+  If both are equally good, a patient's images might as well have come out the other way round: the sign of each
+  patient's difference is random (a permutation test of pairs, all images of a patient together).
+
+  Returns:
+    p, exact if there are at most `resamples` exchanges, else (1 + the number at least as extreme) / (1 + `resamples`).
+
+  Raises:
+    UserError: not all runs were tested on the same images; it names what differs.
+  """
+  from scipy import stats
+
+  runs_a, runs_b = _pair(a, b, names)
+  gain = np.mean([_right(run) for run in runs_b], axis=0) - np.mean([_right(run) for run in runs_a], axis=0)
+  _, index = np.unique(runs_a[0].patients, return_inverse=True)
+  by_patient = np.bincount(index, gain)
+  by_patient = by_patient[np.abs(by_patient) > 1e-9]  # the others stay the same whatever their sign
+  if len(by_patient) < 2:
+    return 1.0  # either sign is as extreme as the other
+
+  def total(gains: Float[np.ndarray, '*r p'], axis: int = -1) -> Float[np.ndarray, '*r']:
+    return gains.sum(axis=axis)
+
+  found = stats.permutation_test(
+    (by_patient,),
+    total,
+    permutation_type='samples',
+    vectorized=True,
+    n_resamples=resamples,
+    batch=250,
+    rng=np.random.default_rng(seed),
+  )
+  return float(found.pvalue)
+
+
+def compare_regimes(
+  runs: Mapping[str, Sequence[Predictions]],
+  baseline: str = 'real',
+  *,
+  metrics: Sequence[str] = tuple(METRICS),
+  resamples: int = RESAMPLES,
+  seed: int = 0,
+  level: float = 0.95,
+) -> dict[str, Any]:
+  """One model's regimes beside each other, and each against `baseline`.
+
+  Args:
+    runs: {regime: predictions by seed}, all on the same images.
+    baseline: the regime that the others are compared with; without it in `runs` there are no differences.
+    metrics: keys of `uncertainty.METRICS`.
+    resamples, seed, level: as for `uncertainty.bootstrap_interval`.
+
+  Returns:
+    A dict that JSON can hold: `baseline` (None if not in `runs`), `images`, `patients`, `level`, `resamples`, `notes`
+    (sentences that belong beneath a table) and `regimes`, for each of `runs` a dict of
+    - `seeds`: how many;
+    - `scores`: {metric: `value` (the mean over seeds), `low`, `high`, `why` (there is no interval), `by_seed`, `sd`};
+    - `difference`: {metric: `value` (regime minus baseline), `low`, `high`, `why`}, None for the baseline;
+    - `p_value`: of the difference in accuracy, by `exchange_test`, None for the baseline;
+    - `mcnemar`: a list, for each pair of seeds, of `only_baseline`, `only_regime` (images), `p_value`; None likewise.
+
+  Raises:
+    UserError: there are no runs, or not all were tested on the same images; it names the regimes and what differs.
+  """
+  regimes = [regime for regime in runs if runs[regime]]
+  names = [name for regime in regimes for name in _names(regime, runs[regime])]
+  ordered = iter(as_runs([run for regime in regimes for run in runs[regime]], names))
+  groups = {regime: [next(ordered) for _ in runs[regime]] for regime in regimes}
+  first = groups[regimes[0]][0]
+  drawn = {regime: resampled(group, metrics, resamples, seed) for regime, group in groups.items()}
+
+  def scores(regime: str) -> dict[str, Any]:
+    found = {}
+    for metric, (value, scores) in drawn[regime].items():
+      spread = over_seeds(groups[regime], metric)
+      estimate = dataclasses.asdict(interval(value, scores, first, level))
+      found[metric] = {**estimate, 'by_seed': spread['values'], 'sd': spread['sd']}
+    return found
+
+  def against_baseline(regime: str) -> dict[str, Any]:
+    difference = {}
+    for metric, (value, scores) in drawn[regime].items():
+      base_value, base_scores = drawn[baseline][metric]
+      found = interval(value - base_value, scores - base_scores, first, level, of_difference=True)
+      difference[metric] = dataclasses.asdict(found)
+    base, group = groups[baseline], groups[regime]
+    tests = [mcnemar(a, b) for a, b in zip(base, group, strict=False)]  # as many pairs as both have
+    return {
+      'difference': difference,
+      'p_value': exchange_test(base, group, resamples=resamples, seed=seed),
+      'mcnemar': [{'only_baseline': t.only_a, 'only_regime': t.only_b, 'p_value': t.p_value} for t in tests],
+    }
+
+  nothing = {'difference': None, 'p_value': None, 'mcnemar': None}
+  return {
+    'baseline': baseline if baseline in groups else None,
+    'images': len(first),
+    'patients': len(np.unique(first.patients)),
+    'level': level,
+    'resamples': resamples,
+    'regimes': {
+      regime: {
+        'seeds': len(groups[regime]),
+        'scores': scores(regime),
+        **(against_baseline(regime) if baseline in groups and regime != baseline else nothing),
+      }
+      for regime in regimes
+    },
+    'notes': list(NOTES),
+  }
+
+
+def _pair(
+  a: Predictions | Sequence[Predictions], b: Predictions | Sequence[Predictions], names: tuple[str, str]
+) -> tuple[list[Predictions], list[Predictions]]:
+  """Both as lists of runs with the same rows."""
+  runs_a, runs_b = ([x] if isinstance(x, Predictions) else list(x) for x in (a, b))
+  runs = as_runs([*runs_a, *runs_b], [*_names(names[0], runs_a), *_names(names[1], runs_b)])
+  return runs[: len(runs_a)], runs[len(runs_a) :]
+
+
+def _names(name: str, runs: Sequence[Predictions]) -> list[str]:
+  return [name] if len(runs) == 1 else [f'{name} (run {i})' for i in range(len(runs))]
+
+
+def _right(predictions: Predictions) -> Bool[np.ndarray, ' n']:
+  return predictions.probabilities.argmax(axis=1) == predictions.labels

@@ -1,0 +1,109 @@
+"""How a command ends: its exit code, and one line where it did not end well.
+
+0: done. 2: something the user can mend. 130, 143: asked to stop by ctrl-C or a signal. Anything else is a fault of
+this project, and ends in Python's traceback with exit code 1.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+from fetal_jax.runtime import signals
+from fetal_jax.runtime.errors import UserError
+
+# What a file system refuses, and what to do about it.
+_REFUSALS = {
+  errno.ENOSPC: ('the disk is full', 'make room'),
+  errno.EDQUOT: ('your quota of disk space is used up', 'make room'),
+  errno.EFBIG: ('the largest size of a file is reached', 'raise the limit (ulimit -f) or use another disk'),
+  errno.EROFS: ('the file system is read-only', 'make it writable'),
+  errno.EACCES: ('permission denied', 'make it readable and writable for you'),
+  errno.EPERM: ('operation not permitted', 'make it readable and writable for you'),
+  errno.EIO: ('the disk does not answer as it should', 'look after it'),
+  errno.ESTALE: ('the network file system has lost the file', 'mount it again'),
+}
+
+
+def exit_code(command: Callable[[], None], *, goes_on: str, place: Callable[[], object] = str) -> int:
+  """Runs `command` with signals handled; says on stderr, in one line, why it ended if it did not end well.
+
+  Args:
+    command: does everything.
+    goes_on: said of a run that was stopped or found no room, such as `the same command goes on`.
+    place: what to name where an error of the disk names no file.
+
+  Returns:
+    The exit code, see above.
+  """
+  alone = False
+  try:
+    with signals.signals():
+      command()
+    return 0
+  except UserError as error:
+    line, code = str(error), 2
+  except signals.Stopped as stopped:
+    line, code = f'stopped{stopped.where and ": " + stopped.where}; {goes_on}', stopped.code
+    alone = not stopped.together and _is_one_of_many()
+  except KeyboardInterrupt:
+    line, code = f'stopped; {goes_on}', 130
+  except Exception as error:
+    refusal = refused_by_disk(error, place)
+    if refusal is None:
+      raise
+    line, code = f'{refusal}; {goes_on}', 2
+  with contextlib.suppress(OSError):  # what is said may go to the same disk
+    print(f'fetal_jax: {line}', file=sys.stderr, flush=True)
+  if alone:  # else it would wait at the exit for processes that wait for it elsewhere
+    os._exit(code)
+  return code
+
+
+def _is_one_of_many() -> bool:
+  """Whether this process has joined others; JAX is not loaded for the answer."""
+  distributed = getattr(sys.modules.get('jax'), 'distributed', None)
+  return distributed is not None and distributed.is_initialized()
+
+
+def refused_by_disk(error: BaseException, place: Callable[[], object] = str) -> str | None:
+  """`path: what is wrong: what to do`, if a full or closed disk is at the bottom of `error`; else None.
+
+  Libraries report errors of the system as exceptions and texts of their own: those that led to `error` are looked
+  through, and their texts for the system's words.
+  """
+  found = [
+    (number, path) for cause in _chain(error) for number, path in [_read(cause)] if number in _REFUSALS
+  ]
+  if not found:
+    return None
+  number = found[0][0]
+  what, remedy = _REFUSALS[number]
+  path = next((path for other, path in found if other == number and path), None)
+  return f'{path or place()}: {what}: {remedy}'
+
+
+def _read(error: BaseException) -> tuple[int | None, str]:
+  """The system's number for an error and the file that it names, both as far as they are known."""
+  if isinstance(error, OSError):
+    path = error.filename
+    return error.errno, os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ''
+  if isinstance(error, ValueError | RuntimeError):
+    quoted = re.findall(r'"(/[^"]+)"', str(error))
+    return next((n for n in _REFUSALS if os.strerror(n) in str(error)), None), quoted[-1] if quoted else ''
+  return None, ''
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+  """The error, what caused it, what caused that, and the members of groups."""
+  todo, seen = [error], set()
+  while todo:
+    one = todo.pop(0)
+    if id(one) in seen:
+      continue
+    seen.add(id(one))
+    yield one
+    members = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+    todo += [e for e in (one.__cause__, one.__context__, *members) if e is not None]

@@ -1,0 +1,113 @@
+"""Files that are whole or absent: written under a temporary name, flushed, then moved into place."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from fetal_jax.runtime.errors import DamagedFile
+
+PathLike = str | os.PathLike[str]
+_SEAL = 'sha256_of_the_rest'
+
+
+@contextlib.contextmanager
+def naming(path: PathLike) -> Iterator[None]:
+  """An error of the file system in this block names `path`, if it names no file by itself: writing to one does not."""
+  try:
+    yield
+  except OSError as error:
+    if error.errno is not None and error.filename is None:
+      error.filename = os.fspath(path)
+    raise
+
+
+@contextlib.contextmanager
+def replacing(path: PathLike) -> Iterator[pathlib.Path]:
+  """Yields a temporary path beside `path`; moves it to `path` if the block ends well, else removes it.
+
+  The temporary name is always the same for a given path, so that what a killed process left is
+  overwritten by the next attempt and nothing piles up.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.tmp')
+  try:
+    with naming(path):
+      yield temporary
+      with open(temporary, 'rb') as f:
+        os.fsync(f.fileno())
+      os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_text(path: PathLike, text: str) -> None:
+  """Writes UTF-8 text, whole or not at all."""
+  with replacing(path) as temporary:
+    temporary.write_text(text, encoding='utf-8')
+
+
+def write_json(path: PathLike, value: Any, *, seal: bool = False) -> None:
+  """Writes `value` as indented JSON, whole or not at all; `seal` for a dict, see `sealed`."""
+  write_text(path, json.dumps(sealed(value) if seal else value, indent=2) + '\n')
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+  """`value` with a last key that holds a hash of the rest, by which `read_json` notices any change."""
+  return {**value, _SEAL: _content(value)}
+
+
+def _content(value: dict[str, Any]) -> str:
+  """The hash of what JSON makes of `value`, however it is spaced or ordered."""
+  value = json.loads(json.dumps(value))
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(path: PathLike) -> Any:
+  """Reads a JSON file, and breaks the seal of one that has it.
+
+  Raises:
+    FileNotFoundError: it is not there.
+    DamagedFile: it is no whole JSON, or not what was sealed.
+  """
+  try:
+    value = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+  except ValueError as error:
+    reason = f'no whole JSON: {error}'
+  else:
+    seal = value.pop(_SEAL, None) if isinstance(value, dict) else None
+    if seal is None or seal == _content(value):
+      return value
+    reason = 'not what was written'
+  raise DamagedFile(f'{path}: damaged ({reason}); delete it and run the same command again')
+
+
+def sha256(path: PathLike) -> str:
+  """The SHA-256 of a file's bytes, as hex."""
+  with open(path, 'rb') as f:
+    return hashlib.file_digest(f, 'sha256').hexdigest()
+
+
+def fingerprint(path: PathLike) -> dict[str, Any]:
+  """Size and hash of a file, for `damage` to compare with later."""
+  return {'bytes': os.stat(path).st_size, 'sha256': sha256(path)}
+
+
+def damage(path: PathLike, recorded: dict[str, Any]) -> str | None:
+  """What is wrong with a file, in words; None if it is the one that `recorded` is the `fingerprint` of.
+
+  The size may be left out.
+  """
+  try:
+    size = os.stat(path).st_size
+    if size != recorded.get('bytes', size):
+      return f'has {size:,} of {recorded["bytes"]:,} bytes'
+    return None if sha256(path) == recorded['sha256'] else 'is not what was written'
+  except FileNotFoundError:
+    return 'is not there'
+  except OSError as error:  # such as a disk that cannot read it any more
+    return f'cannot be read ({error.strerror})'

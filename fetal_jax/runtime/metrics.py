@@ -1,0 +1,116 @@
+"""Scalars and images of a run: TensorBoard events, one JSON line a step, and the log.
+
+`clu.metric_writers` needs TensorFlow, which this project does without; the method names are clu's.
+"""
+
+import contextlib
+import json
+import math
+import pathlib
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from fetal_jax.runtime.files import PathLike, naming, write_text
+
+_FLUSH_SECONDS = 5  # how far TensorBoard is behind a running training
+
+
+class MetricWriter:
+  """Writes to `<directory>/metrics.jsonl` and TensorBoard; only the first process writes.
+
+  Both are written in the caller's thread. tensorboardX's own `SummaryWriter` has one that dies when the disk is full;
+  its callers then wait for ever.
+
+  Args:
+    directory: one run's own log folder.
+    start_step: lines of later steps are dropped, because a resumed run writes them again.
+  """
+
+  def __init__(self, directory: PathLike, *, start_step: int = 0) -> None:
+    self._active = jax.process_index() == 0
+    if not self._active:
+      return
+    from tensorboardX.proto.event_pb2 import SessionLog
+    from tensorboardX.record_writer import RecordWriter
+
+    self._directory = pathlib.Path(directory)
+    self._directory.mkdir(parents=True, exist_ok=True)
+    path = self._directory / 'metrics.jsonl'
+    kept = [row for row in read_metrics(path) if row['step'] <= start_step]
+    write_text(path, ''.join(json.dumps(row) + '\n' for row in kept))
+    self._file = path.open('a', encoding='utf-8')
+    name = f'events.out.tfevents.{int(time.time())}.{socket.gethostname()}'
+    self._events, self._flushed = RecordWriter(str(self._directory / name)), 0.0
+    self._write_event(0, file_version='brain.Event:2')
+    # TensorBoard forgets what it read of this step and later ones.
+    self._write_event(start_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    """One line and one event a name; not-a-number becomes null in the JSON line."""
+    if not self._active:
+      return
+    from tensorboardX.summary import scalar
+
+    values = {name: float(value) for name, value in scalars.items()}
+    row = {'step': step, **{k: v if math.isfinite(v) else None for k, v in values.items()}}
+    with naming(self._directory):
+      self._file.write(json.dumps(row) + '\n')
+      self._file.flush()
+    for name, value in values.items():
+      self._write_event(step, summary=scalar(name, value))
+    self._flush_events()
+
+  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+    """Pictures uint8 [H, W, C] for TensorBoard."""
+    if not self._active:
+      return
+    from tensorboardX.summary import image
+
+    for name, picture in images.items():
+      self._write_event(step, summary=image(name, picture, dataformats='HWC'))
+    self._flush_events()
+
+  def _write_event(self, step: int, **what: Any) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    with naming(self._directory):
+      self._events.write(Event(wall_time=time.time(), step=step, **what).SerializeToString())
+
+  def _flush_events(self) -> None:
+    if time.monotonic() - self._flushed > _FLUSH_SECONDS:  # it waits for the disk
+      with naming(self._directory):
+        self._events.flush()
+      self._flushed = time.monotonic()
+
+  def close(self) -> None:
+    """Flushes and closes the files."""
+    if self._active:
+      with naming(self._directory), contextlib.closing(self._events):
+        self._file.close()
+
+  def __enter__(self) -> 'MetricWriter':
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self.close()
+
+
+def read_metrics(path: PathLike) -> list[dict[str, Any]]:
+  """The rows of a metrics.jsonl; an unfinished last line (a killed run) or a damaged one is left out."""
+  path = pathlib.Path(path)
+  if not path.is_file():
+    return []
+  rows = []
+  for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+    try:
+      row = json.loads(line)
+      rows.append({'step': row.pop('step'), **row})
+    except (ValueError, KeyError, TypeError, AttributeError):
+      logging.warning('%s: left out an unfinished line.', path)
+  return rows

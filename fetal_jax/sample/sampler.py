@@ -1,0 +1,208 @@
+"""Sampling from a program: `sampler = load_sampler(workdir); images = sampler(labels)`."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import UInt8
+
+from fetal_jax import networks
+from fetal_jax.diffusion.sample import image_keys, make_sample
+from fetal_jax.runtime import devices
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.files import PathLike
+from fetal_jax.sample import batch_size as batch_size_lib
+from fetal_jax.sample.trained import Trained, load_trained
+
+_STAGE_KEY = 2
+
+
+class Sampler:
+  """Draws labelled images from a trained model; keeps what it compiled.
+
+  Image `indices[i]` of (seed, round) is the same image in any batch and on any number of devices.
+
+  Args:
+    trained: from `load_trained`.
+  """
+
+  def __init__(self, trained: Trained) -> None:
+    self.trained = trained
+    self._compiled: dict[tuple[Any, ...], Any] = {}
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """Label order."""
+    return self.trained.class_names
+
+  def __call__(
+    self, labels: Sequence[int] | np.ndarray | jax.Array, *, batch_size: int = 64, **settings: Any
+  ) -> UInt8[np.ndarray, 'n h w c']:
+    """Draws one image a label.
+
+    Args:
+      labels: integers [N] in the order of `class_names`.
+      batch_size: images a dispatch; the last batch is padded. 0 finds one that fills the device.
+      **settings: as of `batches`.
+
+    Returns:
+      uint8 [N, H, W, C].
+
+    Raises:
+      UserError: a label out of range, or settings that the model cannot do.
+    """
+    labels = np.asarray(labels)
+    batch_size = batch_size and min(batch_size, max(len(labels), 1))
+    parts = [
+      np.asarray(images)[:count] for count, images in self.batches(labels, batch_size=batch_size, **settings)
+    ]
+    return np.concatenate(parts) if parts else np.zeros((0, *self.trained.image_shape), np.uint8)
+
+  def batches(
+    self,
+    labels: Sequence[int] | np.ndarray | jax.Array,
+    *,
+    indices: Sequence[int] | np.ndarray | jax.Array | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    round: int = 0,
+    method: str = 'ancestral',
+    steps: int = 250,
+    guidance_scale: float | None = None,
+    interval: tuple[int, int] | None = None,
+    guidance_at: str = 'x_t',
+    eta: float = 0.0,
+    clip: str | None = 'static',
+  ) -> Iterator[tuple[int, jax.Array]]:
+    """Draws batch by batch, without waiting for the device: for runs too long to hold in memory.
+
+    Args:
+      labels: integers [N].
+      indices: integers [N], which images of the round; 0 … N-1 by default.
+      batch_size: images a dispatch, rounded up to whole devices; 0 finds one that fills the device.
+      seed: of the round's keys.
+      round: number of the round.
+      method: `ancestral`, `ddim` or `dpmpp_2m`.
+      steps: of the respaced process.
+      guidance_scale: by default what the model's config says for sampling; 0 leaves the guide out.
+      interval: (low, high) timesteps in which the guide acts; None = all.
+      guidance_at: `x_t` or `mean`.
+      eta: stochasticity of DDIM.
+      clip: `static`, `dynamic` or None.
+
+    Yields:
+      (number of images that count, uint8 [B, H, W, C] on the device); the rest of the last batch is padding.
+    """
+    trained = self.trained
+    labels = np.asarray(labels, np.int32)
+    indices = np.arange(len(labels)) if indices is None else np.asarray(indices)
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(trained.class_names):
+      raise UserError(
+        f'labels must lie in 0 … {len(trained.class_names) - 1}: {", ".join(trained.class_names)}'
+      )
+    settings: dict[str, Any] = {
+      'method': method,
+      'steps': steps,
+      'guidance_scale': guidance_scale,
+      'interval': interval,
+      'guidance_at': guidance_at,
+      'eta': eta,
+      'clip': clip,
+    }
+    if not batch_size:
+      batch_size = self.find_batch_size(max(len(labels), 1), **settings)
+    batch_size = -(-batch_size // trained.mesh.size) * trained.mesh.size
+    sample = self.compiled(batch_size, **settings)
+    params = self._params(guidance_scale)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _STAGE_KEY), round)
+    for start in range(0, len(labels), batch_size):
+      count = min(batch_size, len(labels) - start)
+      rows = np.minimum(np.arange(start, start + batch_size), len(labels) - 1)  # padding repeats the last
+      inputs = devices.put_batch(trained.mesh, (indices[rows].astype(np.int32), labels[rows]))
+      yield count, sample(params, key, *inputs)
+
+  def find_batch_size(self, images: int, **settings: Any) -> int:
+    """Images a dispatch that fill the devices' memory without overflowing it, for a run of `images` images.
+
+    Args:
+      images: to draw in all.
+      **settings: as of `batches`, without seed and round.
+    """
+    devices = list(self.trained.mesh.devices.flat)
+    return batch_size_lib.find(functools.partial(self.compiled, **settings), devices, images)
+
+  def compiled(
+    self,
+    batch_size: int,
+    *,
+    method: str = 'ancestral',
+    steps: int = 250,
+    guidance_scale: float | None = None,
+    interval: tuple[int, int] | None = None,
+    guidance_at: str = 'x_t',
+    eta: float = 0.0,
+    clip: str | None = 'static',
+  ) -> Any:
+    """The compiled program (params, key, indices [B], labels [B]) -> images, made once for the same settings."""
+    guidance_scale = self._scale(guidance_scale)
+    settings = (batch_size, method, steps, guidance_scale, interval, guidance_at, eta, clip)
+    if settings in self._compiled:
+      return self._compiled[settings]
+    trained, params = self.trained, self._params(guidance_scale)
+    sample = make_sample(
+      trained.unet,
+      trained.guide,
+      networks.make_sampling_process(trained.config, method, steps),
+      image_shape=trained.image_shape,
+      method=method,
+      guidance_scale=guidance_scale,
+      guidance_interval=interval,
+      guidance_at=guidance_at,
+      eta=eta,
+      clip=clip,
+    )
+    whole, spread = devices.replicated(trained.mesh), devices.batch_sharding(trained.mesh)
+    # Nothing is donated: the parameters stay, keys and labels are tiny, and x_T is made inside, so that XLA
+    # updates the scan's carry in place. Parameters are spread over `fsdp`, images over all devices.
+    jitted = jax.jit(
+      lambda params, key, indices, labels: sample(params, image_keys(key, indices), labels),
+      in_shardings=(devices.state_sharding(trained.mesh, params), whole, spread, spread),
+      out_shardings=spread,
+    )
+    vector = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    self._compiled[settings] = jitted.lower(params, jax.random.key(0), vector, vector).compile()
+    return self._compiled[settings]
+
+  def _scale(self, guidance_scale: float | None) -> float:
+    """The scale asked for, or the one of the model's config."""
+    guided = self.trained.guide is not None
+    if guidance_scale is None:
+      return self.trained.config.sample.guidance_scale if guided else 0.0
+    if guidance_scale and not guided:
+      raise UserError('this model was trained without a guide: use guidance_scale=0')
+    return guidance_scale
+
+  def _params(self, guidance_scale: float | None) -> dict[str, Any]:
+    """The weights that sampling at this scale needs."""
+    names = ('unet', 'guide') if self._scale(guidance_scale) else ('unet',)
+    return {name: self.trained.params[name] for name in names}
+
+
+def load_sampler(
+  workdir_or_checkpoints: PathLike, *, mesh: Mesh | None = None, ema_index: int = 0
+) -> Sampler:
+  """Opens the newest checkpoint of a workdir (or of a `diffusion/checkpoints` folder) for sampling.
+
+  Args:
+    workdir_or_checkpoints: where.
+    mesh: devices to draw on, such as `devices.make_local_mesh(fsdp=4)`; all of this process by default.
+    ema_index: which of the averages that were kept.
+
+  Raises:
+    UserError: there is no checkpoint, or it cannot be read.
+  """
+  return Sampler(load_trained(workdir_or_checkpoints, mesh=mesh, ema_index=ema_index))

@@ -1,0 +1,34 @@
+"""Predictions made up for tests of scores and their uncertainty."""
+
+import numpy as np
+
+from fetal_jax.evaluate.scores import Predictions
+
+NAMES = ('abdomen', 'brain', 'femur')
+
+
+def make(labels, probabilities, patients, *, machines=None, images=None):
+  unknown = np.full(len(labels), '')
+  return Predictions(
+    images=np.array([f'image_{i:04d}' for i in range(len(labels))] if images is None else images),
+    patients=np.asarray(patients).astype(str),
+    machines=unknown if machines is None else np.asarray(machines),
+    operators=unknown,
+    brain_planes=unknown,
+    labels=np.asarray(labels, np.int32),
+    probabilities=np.asarray(probabilities, np.float64),
+    class_names=NAMES[: np.shape(probabilities)[1]],
+  )
+
+
+def right_or_wrong(right, patients, **more):
+  """Two classes, every image an abdomen, sure answers."""
+  return make(np.zeros(len(right), int), np.eye(2)[1 - np.asarray(right, int)], patients, **more)
+
+
+def soft(n=120, patients=20, seed=0, skill=0.4):
+  rng = np.random.default_rng(seed)
+  labels = np.random.default_rng(99).integers(0, 3, n)
+  # Two digits, so that there are ties.
+  probabilities = (rng.dirichlet(np.ones(3), n) + skill * np.eye(3)[labels]).round(2) / (1 + skill)
+  return make(labels, probabilities, np.random.default_rng(98).permutation(np.arange(n) % patients))

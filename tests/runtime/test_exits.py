@@ -1,0 +1,177 @@
+"""Exit codes, and the one line that goes with them."""
+
+import contextlib
+import errno
+import gc
+import logging
+import os
+import resource
+import signal
+
+import numpy as np
+import pytest
+
+from fetal_jax import main
+from fetal_jax.runtime import exits, files, signals
+from fetal_jax.runtime.errors import UserError
+
+
+def run(command, capsys):
+  """The exit code and what was said, which is one line at most."""
+  code = exits.exit_code(command, goes_on='the same command goes on', place=lambda: 'runs/demo')
+  said = capsys.readouterr().err.removesuffix('\n')
+  assert '\n' not in said
+  return code, said
+
+
+def raising(error):
+  def command():
+    raise error
+
+  return command
+
+
+def test_all_is_well(capsys):
+  assert run(lambda: None, capsys) == (0, '')
+
+
+def test_what_the_user_can_mend(capsys):
+  assert run(raising(UserError('a.csv: no rows')), capsys) == (2, 'fetal_jax: a.csv: no rows')
+
+
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals(capsys, number, code):
+  before = signal.getsignal(number)
+
+  def command():
+    with signals.deferred():
+      os.kill(os.getpid(), number)
+      while not signals.requested():
+        pass
+      signals.stop('diffusion is at step 3 of 4')
+
+  said = 'fetal_jax: stopped: diffusion is at step 3 of 4; the same command goes on'
+  assert run(command, capsys) == (code, said)
+  assert signal.getsignal(number) is before
+
+
+def test_a_keyboard_interrupt_of_a_program_of_ones_own(capsys):
+  assert run(raising(KeyboardInterrupt()), capsys) == (130, 'fetal_jax: stopped; the same command goes on')
+
+
+def wrapped(error, outer):
+  try:
+    raise outer from error
+  except Exception as e:
+    return e
+
+
+@pytest.mark.parametrize(
+  ('error', 'said'),
+  [
+    (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'w/a.npy'), 'w/a.npy: the disk is full: make room'),
+    (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 'runs/demo: the disk is full: make room'),
+    (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), 'x'), 'x: your quota of disk space is used up'),
+    (OSError(errno.EROFS, os.strerror(errno.EROFS), b'x'), 'x: the file system is read-only'),
+    (PermissionError(errno.EACCES, 'Permission denied', 'x'), 'x: permission denied: make it readable and'),
+    (
+      ValueError(
+        'Error writing "zarr": Error writing local file "/w/ocdbt/d/1.__lock": No space left on device [x]'
+      ),
+      '/w/ocdbt/d/1.__lock: the disk is full',
+    ),
+    (RuntimeError('INTERNAL: write() failed: Disk quota exceeded'), 'runs/demo: your quota'),
+    (
+      wrapped(OSError(errno.EFBIG, os.strerror(errno.EFBIG), '/w/big'), ValueError('Failed to save')),
+      '/w/big: the largest size of a file is reached',
+    ),
+    (
+      ExceptionGroup('two', [ValueError('a'), OSError(errno.EIO, os.strerror(errno.EIO), '/w/b')]),
+      '/w/b: the disk does not answer',
+    ),
+  ],
+)
+def test_a_disk_that_refuses(capsys, error, said):
+  code, line = run(raising(error), capsys)
+  assert code == 2
+  assert line.startswith(f'fetal_jax: {said}')
+  assert line.endswith('; the same command goes on')
+
+
+@pytest.mark.parametrize(
+  'error',
+  [ValueError('wrong shape'), FileNotFoundError(errno.ENOENT, 'No such file', 'x'), ConnectionError()],
+)
+def test_a_fault_of_ours_keeps_its_traceback(error):
+  with pytest.raises(type(error)):
+    exits.exit_code(raising(error), goes_on='', place=lambda: '')
+
+
+@pytest.fixture
+def small_disk():
+  """No file may grow beyond 64 kB."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+  yield
+  resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_that_grows_too_large_is_named_and_not_left(tmp_path, capsys, small_disk):
+  """As a full disk would: the system refuses in the middle of the file."""
+  code, line = run(lambda: files.write_text(tmp_path / 'a.json', 'x' * 100_000), capsys)
+  assert code == 2
+  assert f'{tmp_path / "a.json"}: the largest size of a file is reached' in line
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_a_checkpoint_that_cannot_be_written(tmp_path, capsys, small_disk):
+  """In a thread of orbax's, by tensorstore: the checkpoint before it is what there is."""
+  from fetal_jax.runtime.checkpoint import Checkpointer
+
+  def save(step, size):
+    with Checkpointer(tmp_path / 'checkpoints') as checkpointer:
+      checkpointer.save(step, {'a': np.random.default_rng(0).random(size)}, {'step': step})
+
+  assert run(lambda: save(1, 100), capsys) == (0, '')
+  code, line = run(lambda: save(2, 1_000_000), capsys)
+  assert code == 2
+  assert f'fetal_jax: {tmp_path / "checkpoints"}/2' in line
+  assert 'the largest size of a file is reached' in line
+  with Checkpointer(tmp_path / 'checkpoints') as checkpointer:
+    assert checkpointer.latest_step() == 1
+    np.testing.assert_array_equal(
+      checkpointer.restore(1, {'a': np.zeros(100)})[0]['a'], np.random.default_rng(0).random(100)
+    )
+  gc.collect()  # what orbax has begun and left, which would warn in a later test
+
+
+def test_metrics_that_cannot_be_written(tmp_path, capsys, small_disk):
+  """Neither the training nor a thread hangs, and the rows that are there can be read."""
+  from fetal_jax.runtime.metrics import MetricWriter, read_metrics
+
+  def write():
+    with MetricWriter(tmp_path) as writer:
+      for step in range(100_000):
+        writer.write_scalars(step, {'loss': 0.5})
+
+  code, line = run(write, capsys)
+  assert code == 2
+  assert f'{tmp_path}: the largest size of a file is reached' in line
+  assert len(read_metrics(tmp_path / 'metrics.jsonl')) > 100
+
+
+def test_a_run_log_that_cannot_be_written_is_given_up(tmp_path, capfd, small_disk):
+  handler = main._RunLog(tmp_path / 'run.log')
+  record = logging.LogRecord('absl', logging.INFO, __file__, 1, 'x' * 1000, (), None)
+  root = logging.getLogger()
+  root.addHandler(handler)
+  for _ in range(100):
+    if handler in root.handlers:
+      handler.handle(record)
+  assert handler not in root.handlers
+  said = capfd.readouterr().err
+  assert said.count('\n') == 1
+  assert 'run.log: no longer written ([Errno 27] File too large)' in said
+  with contextlib.suppress(OSError):
+    handler.close()

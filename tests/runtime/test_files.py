@@ -1,0 +1,267 @@
+"""Damaged files of a run are noticed, named, and made again or refused: never used."""
+
+import json
+import pathlib
+import shutil
+import types
+
+import numpy as np
+import pytest
+from data.rounds.test_writer import PLAN, contents, draw_missing, open_store, write_round
+from helpers import damage, tiny
+from PIL import Image
+
+from fetal_jax.data import prepare
+from fetal_jax.data.rounds.writer import check_files, is_complete
+from fetal_jax.evaluate import stage as evaluate_stage
+from fetal_jax.export import select
+from fetal_jax.report import examples
+from fetal_jax.runtime import files
+from fetal_jax.runtime.errors import DamagedFile, UserError
+from fetal_jax.runtime.metrics import read_metrics
+from fetal_jax.sample import stage as sample_stage
+from fetal_jax.sample.trained import describe, load_trained
+from fetal_jax.train import synthetic_sets
+
+
+def files_of(folder):
+  return [path for path in folder.rglob('*') if path.is_file()]
+
+
+# JSON.
+
+
+def test_no_bit_of_a_sealed_file_can_change_unnoticed(tmp_path):
+  path, value = (
+    tmp_path / 'manifest.json',
+    {'counts': {'brain': 7}, 'shards': [{'file': 'a', 'bytes': 12}], 'x': 0.1},
+  )
+  files.write_json(path, value, seal=True)
+  assert files.read_json(path) == value
+  whole, said = path.read_bytes(), []
+  for bit in range(0, 8 * len(whole), 7):
+    data = bytearray(whole)
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    try:
+      read = files.read_json(path)
+    except DamagedFile as error:
+      said.append(str(error))
+      continue
+    # White space; or the name of the seal, without which the value is whole and has a key too many.
+    assert {key: read[key] for key in value} == value
+  assert len(said) > 0.8 * len(whole)
+  assert all(text.startswith(f'{path}: damaged (') and '\n' not in text for text in said)
+
+
+@pytest.mark.parametrize('kind', [damage.cut, damage.empty])
+def test_json_that_is_cut_off_is_named(tmp_path, kind):
+  """So metrics.json, results.json, config.json and all others."""
+  path = tmp_path / 'metrics.json'
+  files.write_json(path, {'history': [{'epoch': 1, 'score': 0.5}], 'settings': 'abc'})
+  kind(path)
+  with pytest.raises(UserError, match=r'metrics\.json: damaged .*; delete it and run the same command again'):
+    files.read_json(path)
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path):
+  (tmp_path / 'config.json').write_bytes(b'{"name": "\xff"}')
+  with pytest.raises(UserError, match=r'config\.json: damaged'):
+    files.read_json(tmp_path / 'config.json')
+
+
+def test_damaged_lines_of_metrics_are_left_out(tmp_path, caplog):
+  rows = [
+    b'{"step": 1, "loss": 2.0}',
+    b'{"step": 2, "l\xffss": 1.0}',
+    b'{"stfp": 3}',
+    b'12',
+    b'\0\0',
+    b'{"step": 4, "lo',
+  ]
+  (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join(rows))
+  assert [row['step'] for row in read_metrics(tmp_path / 'metrics.jsonl')] == [1, 2]
+  assert caplog.text.count('left out') == 4
+
+
+# The data cache.
+
+
+def data_config(folder):
+  config = tiny.make_config('--config.data.source=image_folder')
+  config.data.path = str(folder)
+  return config
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+  """A workdir with 24 images in two classes; its source is gone."""
+  folder = tmp_path_factory.mktemp('prepared')
+  for label, name in enumerate(('round', 'square')):
+    (folder / 'mine' / name).mkdir(parents=True)
+    for i in range(12):
+      Image.new('L', (8, 8), 20 * label + i).save(folder / 'mine' / name / f'{i:02}.png')
+  prepare.run(data_config(folder / 'mine'), folder / 'run')
+  shutil.rmtree(folder / 'mine')
+  return folder
+
+
+@pytest.mark.parametrize('name', prepare.RESULTS)
+@pytest.mark.parametrize('kind', damage.KINDS)
+def test_a_damaged_cache_is_refused_and_made_again(prepared, name, kind, caplog):
+  folder = prepared / 'run' / 'data'
+  before = {result: (folder / result).read_bytes() for result in prepare.RESULTS}
+  kind(folder / name)
+  with pytest.raises(UserError, match=rf'{name}(:| is not there).*run --stage=prepare') as error:
+    prepare.load(prepared / 'run')
+  assert '\n' not in str(error.value)
+  with caplog.at_level('WARNING', logger='absl'):
+    assert prepare.run(data_config(prepared / 'mine'), prepared / 'run')
+  if (name, kind) != ('split.json', damage.delete):  # without it, nothing was prepared
+    assert f'{name}: ' in caplog.text
+    assert 'preparing again' in caplog.text
+  assert {result: (folder / result).read_bytes() for result in prepare.RESULTS} == before
+  assert not prepare.run(data_config(prepared / 'mine'), prepared / 'run')
+
+
+def test_a_changed_number_in_the_split_is_noticed(prepared, tmp_path):
+  """It would still be a split of the same images."""
+  workdir = shutil.copytree(prepared / 'run', tmp_path / 'run')
+  path = workdir / 'data' / 'split.json'
+  info = json.loads(path.read_text())
+  info['train'][0], info['test'][0] = info['test'][0], info['train'][0]
+  path.write_text(json.dumps(info))
+  with pytest.raises(UserError, match=r'split\.json: damaged; run --stage=prepare again'):
+    prepare.load(workdir)
+
+
+# Rounds.
+
+SHARD = 'synthetic-train.array_record-00002-of-00006'
+OTHERS = ('dataset_info.json', 'features.json', 'label.labels.txt', 'preview.png')
+
+
+@pytest.fixture(scope='module')
+def round_1(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('round')
+  write_round(folder)
+  return folder
+
+
+@pytest.mark.parametrize('kind', damage.KINDS)
+def test_what_is_damaged_of_a_round_is_made_again(round_1, tmp_path, kind, caplog):
+  folder = pathlib.Path(shutil.copytree(round_1, tmp_path / 'round_1'))
+  for name in (SHARD, *OTHERS):
+    caplog.clear()
+    kind(folder / name)
+    with pytest.raises(UserError, match=rf'{name}: .*; run --stage=sample again'):
+      check_files(folder, files.read_json(folder / 'manifest.json'))
+    assert is_complete(folder) == (kind is damage.flip)  # that looks at sizes alone
+    with caplog.at_level('WARNING', logger='absl'), open_store(folder) as store:
+      assert not store.complete
+      assert store.missing().tolist() == ([7, 8, 9, 10] if name == SHARD else [])
+      draw_missing(store, 3)
+      store.finish()
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert name in said
+    assert contents(folder) == contents(round_1)
+    check_files(folder, files.read_json(folder / 'manifest.json'))
+
+
+@pytest.mark.parametrize('kind', damage.KINDS)
+def test_nobody_reads_the_images_of_a_damaged_round(round_1, tmp_path, kind):
+  folder = pathlib.Path(shutil.copytree(round_1, tmp_path / 'synthetic' / 'round_1'))
+  config = tiny.make_config('--config.data.image_size=16')
+  data = types.SimpleNamespace(images=np.empty((0, 16, 16, 1), np.uint8))
+  manifest = files.read_json(folder / 'manifest.json')
+  readers = (
+    lambda: synthetic_sets.load(tmp_path, config, 1, PLAN.class_names),
+    lambda: evaluate_stage.load_rounds(tmp_path, [manifest], data),
+    lambda: list(select.select(tmp_path).examples()),
+    lambda: examples.synthetic_examples(folder, 3),
+  )
+  for read in readers:
+    read()
+  kind(folder / SHARD)
+  for read in readers:
+    with pytest.raises(UserError, match=rf'{SHARD}: .*; run --stage=sample again'):
+      read()
+
+
+@pytest.mark.parametrize('kind', damage.KINDS[:3])
+def test_a_damaged_manifest_is_refused(round_1, tmp_path, kind):
+  folder = pathlib.Path(shutil.copytree(round_1, tmp_path / 'round_1'))
+  kind(folder / 'manifest.json')
+  before = contents(folder)
+  assert not is_complete(folder)
+  with pytest.raises(
+    UserError, match=r'manifest\.json: damaged, .*; delete .*round_1 to draw this round again'
+  ):
+    open_store(folder)
+  assert contents(folder) == before
+
+
+def test_rounds_of_before_get_their_checksums(round_1, tmp_path):
+  folder = pathlib.Path(shutil.copytree(round_1, tmp_path / 'round_1'))
+  manifest = files.read_json(folder / 'manifest.json')
+  files.write_json(folder / 'manifest.json', {k: v for k, v in manifest.items() if k != 'files'})
+  check_files(folder, files.read_json(folder / 'manifest.json'))
+  with open_store(folder) as store:
+    assert store.missing().size == 0
+    store.finish()
+  assert contents(folder) == contents(round_1)
+
+
+def test_a_manifest_without_a_seal_that_makes_no_sense_is_refused(round_1, tmp_path):
+  folder = pathlib.Path(shutil.copytree(round_1, tmp_path / 'round_1'))
+  manifest = files.read_json(folder / 'manifest.json')
+  for change in (
+    {'shards': 3},
+    {'shards': [{'file': SHARD}]},
+    {'shards': [{**manifest['shards'][2], 'first': 5}]},
+  ):
+    files.write_json(folder / 'manifest.json', {**manifest, **change})
+    with pytest.raises(UserError, match=r'manifest\.json: damaged'):
+      open_store(folder)
+  files.write_json(folder / 'manifest.json', {**manifest, 'shards': manifest['shards'][:5]})
+  with open_store(folder) as store:
+    assert store.missing().tolist() == [18, 19, 20]
+
+
+@pytest.mark.parametrize('kind', damage.KINDS[:3])
+def test_damaged_work_of_a_killed_run_is_drawn_again(round_1, tmp_path, kind, caplog):
+  with open_store(tmp_path) as store:
+    draw_missing_until(store, 10)
+  staged, noted = tmp_path / '.staging' / 'images_7_10.npy', tmp_path / '.staging' / 'shard_000000004.json'
+  kind(staged)
+  kind(noted)
+  with caplog.at_level('WARNING', logger='absl'), open_store(tmp_path) as store:
+    assert store.missing().tolist() == [4, 5, 6, *range(7, PLAN.num_images)]
+    draw_missing(store, 5)
+    store.finish()
+  assert staged.name in caplog.text
+  assert noted.name in caplog.text
+  assert contents(tmp_path) == contents(round_1)
+
+
+def draw_missing_until(store, stop):
+  from data.rounds.test_writer import IMAGES
+
+  for first, last in ((0, 4), (4, 7), (7, stop)):
+    store.put(first, IMAGES[first:last])
+
+
+# A trained model.
+
+
+def test_damaged_weights_draw_nothing(tmp_path):
+  workdir = tiny.make_workdir(tmp_path)
+  checkpoint = workdir / 'diffusion' / 'checkpoints' / '40'
+  damage.flip(max(files_of(checkpoint), key=lambda path: path.stat().st_size))
+  assert describe(workdir).step == 40  # which reads no weights
+  for use in (load_trained, lambda workdir: sample_stage.run(tiny.make_config(), workdir)):
+    with pytest.raises(UserError, match=r'checkpoints/40: damaged \(state/.*; run --stage=diffusion again'):
+      use(workdir)
+  damage.flip(checkpoint / 'meta' / 'metadata')
+  with pytest.raises(UserError, match=r'checkpoints/40: damaged \(meta/metadata is not what was written\)'):
+    describe(workdir)

@@ -1,0 +1,41 @@
+"""Scalars survive interruptions: a resumed run writes its lines once."""
+
+import json
+import time
+
+import pytest
+
+from fetal_jax.runtime import metrics
+from fetal_jax.runtime.metrics import MetricWriter, read_metrics
+
+
+def test_a_resumed_run_replaces_the_lines_after_its_checkpoint(tmp_path):
+  with MetricWriter(tmp_path) as writer:
+    for step in (10, 20, 30):
+      writer.write_scalars(step, {'loss': step})
+  with open(tmp_path / 'metrics.jsonl', 'a') as f:
+    f.write('{"step": 40, "lo')  # killed while writing
+  with MetricWriter(tmp_path, start_step=20) as writer:
+    writer.write_scalars(30, {'loss': 0.5})
+  rows = read_metrics(tmp_path / 'metrics.jsonl')
+  assert rows == [{'step': 10, 'loss': 10}, {'step': 20, 'loss': 20}, {'step': 30, 'loss': 0.5}]
+
+
+def test_not_a_number_stays_valid_json(tmp_path):
+  with MetricWriter(tmp_path) as writer:
+    writer.write_scalars(1, {'loss': float('nan')})
+  assert json.loads((tmp_path / 'metrics.jsonl').read_text(), parse_constant=pytest.fail) == {
+    'step': 1,
+    'loss': None,
+  }
+
+
+def test_tensorboard_sees_a_step_while_training_goes_on(tmp_path, monkeypatch):
+  monkeypatch.setattr(metrics, '_FLUSH_SECONDS', 0.05)
+  with MetricWriter(tmp_path) as writer:
+    writer.write_scalars(1, {'loss': 1.0})
+    (events,) = tmp_path.glob('events.out.tfevents.*')
+    deadline = time.monotonic() + 20
+    while b'loss' not in events.read_bytes():
+      assert time.monotonic() < deadline, 'nothing was written'
+      time.sleep(0.02)
