@@ -67,12 +67,16 @@ def _content(value: dict[str, Any]) -> str:
   return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def read_json(path: PathLike) -> Any:
+def read_json(path: PathLike, *, sealed: bool = False) -> Any:
   """Reads a JSON file, and breaks the seal of one that has it.
 
+  Args:
+    path: of the file.
+    sealed: whether it must have a seal.
+
   Raises:
-    FileNotFoundError: it is not there.
-    DamagedFile: it is no whole JSON, or not what was sealed.
+    FileNotFoundError: it is missing.
+    DamagedFile: it is not whole JSON, or not what was sealed.
   """
   try:
     value = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
@@ -80,7 +84,7 @@ def read_json(path: PathLike) -> Any:
     reason = f'no whole JSON: {error}'
   else:
     seal = value.pop(_SEAL, None) if isinstance(value, dict) else None
-    if seal is None or seal == _content(value):
+    if seal == _content(value) if seal is not None else not sealed:
       return value
     reason = 'not what was written'
   raise DamagedFile(f'{path}: damaged ({reason}); delete it and run the same command again')
