@@ -12,7 +12,7 @@ from typing import Any
 import nbclient
 import nbformat
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / 'notebooks'
 _MOST_LINES = 32  # of the text that one cell prints, in a committed notebook
 

@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = '--config=configs/smoke.py'
 # More than half an hour's work for either.
 ENDLESS = {

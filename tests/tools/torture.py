@@ -25,7 +25,7 @@ import numpy as np
 from fetal_jax import main
 from fetal_jax.runtime.files import read_json
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAGES = tuple(stage for stage in main.FLOW if stage != 'filter')  # that one waits for its regimes
 # Every kind of regime: on real images, on synthetic ones, and one that starts from another's weights.
 COMMAND = (
