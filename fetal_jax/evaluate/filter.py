@@ -21,6 +21,8 @@ from fetal_jax.runtime import files, hosts
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
 from fetal_jax.train import classify, regimes, synthetic_sets
+from fetal_jax.train import kept as kept_lib
+from fetal_jax.train.kept import Kept, KeptRound, Rule
 
 _COLUMNS = 10  # of the pictures
 
@@ -48,34 +50,33 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
 def choose(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   """Writes `synthetic/kept.json` and its pictures; false if they are there, of this judge and rule."""
   workdir = pathlib.Path(workdir)
-  path = workdir / synthetic_sets.KEPT
   data, manifests = prepare.load(workdir), finished_rounds(workdir)
   judge = judges.load_judge(config, workdir)
   marks = {manifest['round']: synthetic_sets.round_hash(manifest) for manifest in manifests}
   inputs = config_lib.config_hash(
     config.filter, judge.description, data.info['split_hash'], sorted(marks.items())
   )
-  if path.is_file() and files.read_json(path)['inputs'] == inputs:
+  if (workdir / kept_lib.NAME).is_file() and kept_lib.read(workdir).inputs == inputs:
     return False
   check_leakage(data, manifests, judge)
   images, labels = load_rounds(workdir, manifests, data)
   probabilities = judges.probabilities(judge, judge(images))
   ends = np.cumsum([sum(manifest['counts'].values()) for manifest in manifests])
   class_names = data.records.class_names
-  rule = {'min_confidence': config.filter.min_confidence, 'top_k': config.filter.top_k}
+  rule = Rule(min_confidence=config.filter.min_confidence, top_k=config.filter.top_k)
 
   rounds, kept = {}, []
   for manifest, mine in zip(manifests, np.split(np.arange(len(labels)), ends[:-1]), strict=True):
-    indices = select(probabilities[mine], labels[mine], **rule)
+    indices = select(probabilities[mine], labels[mine], min_confidence=rule.min_confidence, top_k=rule.top_k)
     asked = labels[mine]
     right = probabilities[mine].argmax(-1) == asked
-    rounds[str(manifest['round'])] = {
-      'round_hash': marks[manifest['round']],
-      'asked': _by_class(asked, len(class_names)),
-      'judged_right': _by_class(asked[right], len(class_names)),
-      'kept_per_class': _by_class(asked[indices], len(class_names)),
-      'kept': indices.tolist(),
-    }
+    rounds[str(manifest['round'])] = KeptRound(
+      round_hash=marks[manifest['round']],
+      asked=_by_class(asked, len(class_names)),
+      judged_right=_by_class(asked[right], len(class_names)),
+      kept_per_class=_by_class(asked[indices], len(class_names)),
+      kept=indices.tolist(),
+    )
     kept.append(mine[indices])
   chosen = np.concatenate(kept)
   _check_classes(config, labels, chosen, class_names)
@@ -83,17 +84,11 @@ def choose(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   dropped = np.setdiff1d(np.arange(len(labels)), chosen)
   for name, shown in (('kept', chosen), ('dropped', dropped)):
     picture = _picture(images, labels, confidence, shown, class_names)
-    with files.replacing(path.parent / f'{name}.png') as temporary:
+    with files.replacing(workdir / 'synthetic' / f'{name}.png') as temporary:
       picture.save(temporary, 'PNG')
-  files.write_json(
-    path,
-    {
-      'inputs': inputs,
-      'judge': judge.description,
-      'rule': rule,
-      'class_names': list(class_names),
-      'rounds': rounds,
-    },
+  kept_lib.write(
+    workdir,
+    Kept(inputs=inputs, judge=judge.description, rule=rule, class_names=list(class_names), rounds=rounds),
   )
   logging.info('filter: %d of %d synthetic images kept, judged by %s.', len(chosen), len(labels), judge.name)
   return True

@@ -9,28 +9,22 @@ the same source judged by the same weights; the spread over seeds speaks of trai
 all resamples of a score are a few array operations on weights [n, r].
 """
 
-import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+import msgspec
 import numpy as np
-from jaxtyping import Float
 
-from fetal_jax.evaluate import calibration
-from fetal_jax.evaluate.scores import Predictions
+from fetal_jax.evaluate.scores import METRICS, Values, Weights
 from fetal_jax.runtime.errors import UserError
+from fetal_jax.train.predictions import Predictions
 
 RESAMPLES = 2000
 _CHUNK = 100  # resamples at a time: 40 MB of weights for 50,000 images
 
-Weights = Float[np.ndarray, 'n r']
-Scores = Float[np.ndarray, ' r']
 
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
   """A value and its interval.
 
   Attributes:
@@ -45,72 +39,36 @@ class Estimate:
   why: str = ''
 
 
-def accuracy(predictions: Predictions, weights: Weights) -> Scores:
-  """The share of images whose most probable class is the true one."""
-  right = predictions.probabilities.argmax(axis=1) == predictions.labels
-  return right @ weights / weights.sum(axis=0)
+class GroupRow(msgspec.Struct, frozen=True, kw_only=True):
+  """The accuracy of one group of images and its interval.
 
-
-def balanced_accuracy(predictions: Predictions, weights: Weights) -> Scores:
-  """The mean recall of the classes that are there."""
-  confusion = _confusion(predictions, weights)
-  support = confusion.sum(axis=1)
-  recall = np.einsum('kkr->kr', confusion) / np.maximum(support, 1)
-  return recall.sum(axis=0) / (support > 0).sum(axis=0)
-
-
-def macro_f1(predictions: Predictions, weights: Weights) -> Scores:
-  """The mean F1 of the classes that are there."""
-  confusion = _confusion(predictions, weights)
-  support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-  f1 = 2 * np.einsum('kkr->kr', confusion) / np.maximum(support + predicted, 1)
-  return f1.sum(axis=0) / (support > 0).sum(axis=0)
-
-
-def auroc(predictions: Predictions, weights: Weights) -> Scores:
-  """The mean over classes of the one-against-the-rest area under the ROC curve; NaN where there is one class only.
-
-  The area is the chance that an image of the class scores higher than one of the rest, ties counting half.
+  Attributes:
+    name: of the group; '' for unknown.
+    n, patients: number of its images and patients.
+    accuracy, low, high, why: as `Estimate`.
   """
-  areas = []
-  for k in range(len(predictions.class_names)):
-    scores, of_class = predictions.probabilities[:, k], predictions.labels == k
-    rest = np.flatnonzero(~of_class)
-    rest = rest[np.argsort(scores[rest])]
-    below = np.zeros((len(rest) + 1, weights.shape[1]))  # weight of the i lowest scores of the rest
-    np.cumsum(weights[rest], axis=0, out=below[1:])
-    lower = np.searchsorted(scores[rest], scores[of_class], 'left')
-    not_higher = np.searchsorted(scores[rest], scores[of_class], 'right')
-    wins = np.einsum('nr,nr->r', weights[of_class], below[lower] + below[not_higher]) / 2
-    pairs = weights[of_class].sum(axis=0) * below[-1]
-    areas.append(np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan))
-  defined = np.isfinite(areas)
-  total = np.nansum(areas, axis=0)
-  return np.where(defined.any(axis=0), total / np.maximum(defined.sum(axis=0), 1), np.nan)
+
+  name: str
+  n: int
+  patients: int
+  accuracy: float | None
+  low: float | None
+  high: float | None
+  why: str
 
 
-def brier(predictions: Predictions, weights: Weights) -> Scores:
-  """Brier's score over all classes; less is better."""
-  return (
-    calibration.squared_errors(predictions.labels, predictions.probabilities) @ weights / weights.sum(axis=0)
-  )
+class Spread(msgspec.Struct, frozen=True):
+  """A score's spread over seeds.
 
+  Attributes:
+    values: the score of each seed.
+    mean: of those that are defined; None if none is.
+    sd: their standard deviation (n - 1); None for a single seed.
+  """
 
-# ECE is not among them: bins add up absolute differences, so resamples have a larger one than the images themselves.
-METRICS: dict[str, Callable[[Predictions, Weights], Scores]] = {
-  'accuracy': accuracy,
-  'balanced_accuracy': balanced_accuracy,
-  'macro_f1': macro_f1,
-  'auroc': auroc,
-  'brier': brier,
-}
-
-
-def _confusion(predictions: Predictions, weights: Weights) -> Float[np.ndarray, 'k k r']:
-  """Confusion matrices (rows true, columns predicted) of all resamples."""
-  k = len(predictions.class_names)
-  cells = np.eye(k * k)[predictions.labels * k + predictions.probabilities.argmax(axis=1)]
-  return (cells.T @ weights).reshape(k, k, -1)
+  values: list[float | None]
+  mean: float | None
+  sd: float | None
 
 
 def bootstrap_interval(
@@ -148,7 +106,7 @@ def bootstrap_interval(
 def score(predictions: Predictions, metric: str = 'accuracy') -> float | None:
   """The score of the images as they are (a key of `METRICS`), None where it is undefined."""
   _check_metric(metric)
-  value = float(METRICS[metric](predictions, np.ones((len(predictions), 1)))[0])
+  value = float(METRICS[metric](predictions.labels, predictions.probabilities)[0])
   return value if math.isfinite(value) else None
 
 
@@ -159,22 +117,21 @@ def _check_metric(metric: str) -> None:
 
 def resampled(
   runs: Sequence[Predictions], metrics: Sequence[str], resamples: int, seed: int
-) -> dict[str, tuple[float, Scores]]:
+) -> dict[str, tuple[float, Values]]:
   """{metric: (score, scores of the resamples)}, means over `runs`, whose rows are those of the same images."""
   for metric in metrics:
     _check_metric(metric)
   if resamples < 1:
     raise ValueError(f'resamples={resamples}; must be at least 1')
-  whole = np.ones((len(runs[0]), 1))
-  parts: dict[str, list[Scores]] = {metric: [_mean_score(runs, metric, whole)] for metric in metrics}
+  parts: dict[str, list[Values]] = {metric: [_mean_score(runs, metric)] for metric in metrics}
   for weights in patient_weights(runs[0].patients, resamples, seed):
     for metric in metrics:
       parts[metric].append(_mean_score(runs, metric, weights))
   return {metric: (float(first[0]), np.concatenate(rest)) for metric, (first, *rest) in parts.items()}
 
 
-def _mean_score(runs: Sequence[Predictions], metric: str, weights: Weights) -> Scores:
-  return np.mean([METRICS[metric](run, weights) for run in runs], axis=0)
+def _mean_score(runs: Sequence[Predictions], metric: str, weights: Weights | None = None) -> Values:
+  return np.mean([METRICS[metric](run.labels, run.probabilities, weights) for run in runs], axis=0)
 
 
 def patient_weights(patients: np.ndarray, resamples: int, seed: int) -> Iterator[Weights]:
@@ -188,7 +145,7 @@ def patient_weights(patients: np.ndarray, resamples: int, seed: int) -> Iterator
 
 
 def interval(
-  value: float, scores: Scores, predictions: Predictions, level: float, *, of_difference: bool = False
+  value: float, scores: Values, predictions: Predictions, level: float, *, of_difference: bool = False
 ) -> Estimate:
   """Percentiles of resampled scores (NaN left out). Only a difference may be the same in all resamples."""
   if not 0 < level < 1:
@@ -260,8 +217,8 @@ def by_group(
   resamples: int = RESAMPLES,
   seed: int = 0,
   level: float = 0.95,
-) -> list[dict[str, Any]]:
-  """Accuracy by US machine, operator or brain plane, with intervals by bootstrap over the group's patients.
+) -> list[GroupRow]:
+  """Computes accuracy by US machine, operator or brain plane, with intervals by bootstrap over the group's patients.
 
   Args:
     predictions: of one run, or of several seeds (means).
@@ -269,8 +226,8 @@ def by_group(
     resamples, seed, level: as for `bootstrap_interval`.
 
   Returns:
-    A dict for each group that has images, in the order of the names and the unknown last: `name` ('' for unknown),
-    `n` images, `patients`, `accuracy`, `low`, `high`, `why`. Percentile intervals of few patients are too narrow.
+    A row for each group that has images, in the order of the names and the unknown last. Percentile intervals of few
+    patients are too narrow.
   """
   if by not in _GROUPS:
     raise ValueError(f'no grouping by {by!r}; there are: {", ".join(_GROUPS)}')
@@ -281,26 +238,26 @@ def by_group(
     members = [run.take(groups == name) for run in runs]
     found = bootstrap_interval(members, 'accuracy', resamples=resamples, seed=seed, level=level)
     rows.append(
-      {
-        'name': name,
-        'n': len(members[0]),
-        'patients': len(np.unique(members[0].patients)),
-        'accuracy': found.value,
-        'low': found.low,
-        'high': found.high,
-        'why': found.why,
-      }
+      GroupRow(
+        name=name,
+        n=len(members[0]),
+        patients=len(np.unique(members[0].patients)),
+        accuracy=found.value,
+        low=found.low,
+        high=found.high,
+        why=found.why,
+      )
     )
   return rows
 
 
-def over_seeds(predictions: Sequence[Predictions], metric: str = 'accuracy') -> dict[str, Any]:
-  """A score's spread over seeds: `values` by seed, their `mean`, and `sd` (n - 1; None for a single seed)."""
+def over_seeds(predictions: Sequence[Predictions], metric: str = 'accuracy') -> Spread:
+  """Computes a score's spread over seeds."""
   runs = as_runs(predictions)
   scores = [score(run, metric) for run in runs]
   known = [value for value in scores if value is not None]
-  return {
-    'values': scores,
-    'mean': statistics.fmean(known) if known else None,
-    'sd': statistics.stdev(known) if len(known) > 1 else None,
-  }
+  return Spread(
+    values=scores,
+    mean=statistics.fmean(known) if known else None,
+    sd=statistics.stdev(known) if len(known) > 1 else None,
+  )

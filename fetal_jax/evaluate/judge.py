@@ -1,8 +1,5 @@
 """Who judges synthetic images: a classifier of this run, and the encoder that distances are measured in."""
 
-import pathlib
-from collections.abc import Iterator
-
 import jax
 import ml_collections
 import numpy as np
@@ -12,7 +9,9 @@ from fetal_jax.data import prepare
 from fetal_jax.evaluate import encoders
 from fetal_jax.evaluate.encoders import Encoder
 from fetal_jax.runtime.errors import UserError
-from fetal_jax.runtime.files import PathLike, read_json
+from fetal_jax.runtime.files import PathLike
+from fetal_jax.train import results
+from fetal_jax.train.results import ClassifierMetrics, RunName
 
 
 def has_judge(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
@@ -20,9 +19,11 @@ def has_judge(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   return config.evaluate.classifier != 'auto' or any(_candidates(workdir))
 
 
-def _candidates(workdir: PathLike) -> Iterator[pathlib.Path]:
-  """Of classifiers trained on real images alone."""
-  return pathlib.Path(workdir).glob('classify/*/real/seed_0/metrics.json')
+def _candidates(workdir: PathLike) -> list[ClassifierMetrics]:
+  """Reads the metrics of the classifiers that were trained on real images alone."""
+  named = [(folder, RunName.of(folder)) for folder in results.find(workdir)]
+  real = [folder for folder, name in named if (name.regime, name.seed) == ('real', 0)]
+  return [results.read(folder) for folder in real if (folder / results.NAME).is_file()]
 
 
 def load_judge(config: ml_collections.ConfigDict, workdir: PathLike) -> Encoder:
@@ -35,10 +36,7 @@ def load_judge(config: ml_collections.ConfigDict, workdir: PathLike) -> Encoder:
   """
   model = config.evaluate.classifier
   if model == 'auto':
-    scores = {}
-    for path in sorted(_candidates(workdir)):
-      metrics = read_json(path)
-      scores[metrics['model']] = max(row['score'] for row in metrics['history'])
+    scores = {found.model: max(row.score for row in found.history) for found in _candidates(workdir)}
     if not scores:
       raise UserError(
         f'{workdir}: no classifier trained on real images to judge with; run --stage=classify first '

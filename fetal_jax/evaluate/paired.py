@@ -1,25 +1,17 @@
-"""Whether one classifier is better than another on the same images: paired differences, tests, and a table of regimes.
+"""Comparison of classifiers on the same images: paired differences, tests, and one model's regimes beside each other.
 
 Both saw the same patients, so a difference is much surer than either score: every resample draws the same patients for both.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import msgspec
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fetal_jax.evaluate.intervals import (
-  METRICS,
-  RESAMPLES,
-  Estimate,
-  as_runs,
-  interval,
-  over_seeds,
-  resampled,
-)
-from fetal_jax.evaluate.scores import Predictions
+from fetal_jax.evaluate.intervals import RESAMPLES, Estimate, as_runs, interval, over_seeds, resampled
+from fetal_jax.evaluate.scores import METRICS
+from fetal_jax.train.predictions import Predictions
 
 NOTES = (
   'Scores are means over seeds; their intervals are percentiles of a bootstrap over patients (all images of a drawn '
@@ -33,13 +25,67 @@ NOTES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class McNemar:
+class McNemar(msgspec.Struct, frozen=True):
   """The images that only one of two classifiers has right, and the exact two-sided p that chance splits them so."""
 
-  only_a: int
-  only_b: int
+  only_baseline: int
+  only_regime: int
   p_value: float
+
+
+class RegimeScore(msgspec.Struct, frozen=True, kw_only=True):
+  """A score of a regime, the mean over its seeds.
+
+  Attributes:
+    value, low, high, why: as `Estimate`.
+    by_seed: the score of each seed.
+    sd: their standard deviation (n - 1); None for a single seed.
+  """
+
+  value: float | None
+  low: float | None
+  high: float | None
+  why: str
+  by_seed: list[float | None]
+  sd: float | None
+
+
+class ComparedRegime(msgspec.Struct, frozen=True, kw_only=True):
+  """One regime beside the baseline; without a baseline, and of the baseline itself, only the scores.
+
+  Attributes:
+    seeds: how many.
+    scores: {metric: score}.
+    difference: {metric: the regime minus the baseline}.
+    p_value: of the difference in accuracy, by `exchange_test`.
+    mcnemar: for each pair of seeds.
+  """
+
+  seeds: int
+  scores: dict[str, RegimeScore]
+  difference: dict[str, Estimate] | None = None
+  p_value: float | None = None
+  mcnemar: list[McNemar] | None = None
+
+
+class RegimeComparison(msgspec.Struct, frozen=True, kw_only=True):
+  """One model's regimes beside each other.
+
+  Attributes:
+    baseline: the regime that the others are compared with; None if it did not run.
+    images, patients: number of them in the test set.
+    level, resamples: of the intervals.
+    regimes: {regime: its scores and differences}.
+    notes: sentences that belong beneath a table.
+  """
+
+  baseline: str | None
+  images: int
+  patients: int
+  level: float
+  resamples: int
+  regimes: dict[str, ComparedRegime]
+  notes: list[str]
 
 
 def paired_difference(
@@ -52,13 +98,13 @@ def paired_difference(
   seed: int = 0,
   level: float = 0.95,
 ) -> Estimate:
-  """The score of `b` minus that of `a`, with its interval by paired bootstrap over patients.
+  """Computes the score of `b` minus that of `a`, with its interval by paired bootstrap over patients.
 
   Args:
     a, b: predictions of one run each, or of several seeds each (means; the numbers of seeds may differ).
-    metric: a key of `uncertainty.METRICS`.
+    metric: a key of `scores.METRICS`.
     names: what an error calls `a` and `b`.
-    resamples, seed, level: as for `uncertainty.bootstrap_interval`.
+    resamples, seed, level: as for `intervals.bootstrap_interval`.
 
   Raises:
     UserError: not all runs were tested on the same images; it names what differs.
@@ -69,8 +115,8 @@ def paired_difference(
   return interval(value_b - value_a, scores_b - scores_a, runs_a[0], level, of_difference=True)
 
 
-def mcnemar(a: Predictions, b: Predictions, *, names: tuple[str, str] = ('a', 'b')) -> McNemar:
-  """McNemar's exact test: are the images that only one classifier has right split evenly?
+def mcnemar(baseline: Predictions, regime: Predictions, *, names: tuple[str, str] = ('a', 'b')) -> McNemar:
+  """Runs McNemar's exact test: are the images that only one classifier has right split evenly?
 
   Under the null hypothesis their split is binomial with 1/2 (McNemar, 1947, doi:10.1007/BF02295996). It takes images
   for independent: where patients have several, p is too small, and `exchange_test` is the one to trust.
@@ -80,7 +126,7 @@ def mcnemar(a: Predictions, b: Predictions, *, names: tuple[str, str] = ('a', 'b
   """
   from scipy import stats
 
-  (a,), (b,) = _pair(a, b, names)
+  (a,), (b,) = _pair(baseline, regime, names)
   right_a, right_b = _right(a), _right(b)
   only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
   p_value = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
@@ -95,7 +141,7 @@ def exchange_test(
   resamples: int = RESAMPLES,
   seed: int = 0,
 ) -> float:
-  """The two-sided p of the difference in accuracy, by exchanging the classifiers patient by patient.
+  """Computes the two-sided p of the difference in accuracy, by exchanging the classifiers patient by patient.
 
   If both are equally good, a patient's images might as well have come out the other way round: the sign of each
   patient's difference is random (a permutation test of pairs, all images of a patient together).
@@ -139,23 +185,14 @@ def compare_regimes(
   resamples: int = RESAMPLES,
   seed: int = 0,
   level: float = 0.95,
-) -> dict[str, Any]:
-  """One model's regimes beside each other, and each against `baseline`.
+) -> RegimeComparison:
+  """Compares one model's regimes with each other, and each with `baseline`.
 
   Args:
     runs: {regime: predictions by seed}, all on the same images.
     baseline: the regime that the others are compared with; without it in `runs` there are no differences.
-    metrics: keys of `uncertainty.METRICS`.
-    resamples, seed, level: as for `uncertainty.bootstrap_interval`.
-
-  Returns:
-    A dict that JSON can hold: `baseline` (None if not in `runs`), `images`, `patients`, `level`, `resamples`, `notes`
-    (sentences that belong beneath a table) and `regimes`, for each of `runs` a dict of
-    - `seeds`: how many;
-    - `scores`: {metric: `value` (the mean over seeds), `low`, `high`, `why` (there is no interval), `by_seed`, `sd`};
-    - `difference`: {metric: `value` (regime minus baseline), `low`, `high`, `why`}, None for the baseline;
-    - `p_value`: of the difference in accuracy, by `exchange_test`, None for the baseline;
-    - `mcnemar`: a list, for each pair of seeds, of `only_baseline`, `only_regime` (images), `p_value`; None likewise.
+    metrics: keys of `scores.METRICS`.
+    resamples, seed, level: as for `intervals.bootstrap_interval`.
 
   Raises:
     UserError: there are no runs, or not all were tested on the same images; it names the regimes and what differs.
@@ -167,45 +204,44 @@ def compare_regimes(
   first = groups[regimes[0]][0]
   drawn = {regime: resampled(group, metrics, resamples, seed) for regime, group in groups.items()}
 
-  def scores(regime: str) -> dict[str, Any]:
+  def scores(regime: str) -> dict[str, RegimeScore]:
     found = {}
-    for metric, (value, scores) in drawn[regime].items():
+    for metric, (value, resamples_of) in drawn[regime].items():
       spread = over_seeds(groups[regime], metric)
-      estimate = dataclasses.asdict(interval(value, scores, first, level))
-      found[metric] = {**estimate, 'by_seed': spread['values'], 'sd': spread['sd']}
+      estimate = interval(value, resamples_of, first, level)
+      found[metric] = RegimeScore(**msgspec.structs.asdict(estimate), by_seed=spread.values, sd=spread.sd)
     return found
 
-  def against_baseline(regime: str) -> dict[str, Any]:
-    difference = {}
-    for metric, (value, scores) in drawn[regime].items():
-      base_value, base_scores = drawn[baseline][metric]
-      found = interval(value - base_value, scores - base_scores, first, level, of_difference=True)
-      difference[metric] = dataclasses.asdict(found)
-    base, group = groups[baseline], groups[regime]
-    tests = [mcnemar(a, b) for a, b in zip(base, group, strict=False)]  # as many pairs as both have
-    return {
-      'difference': difference,
-      'p_value': exchange_test(base, group, resamples=resamples, seed=seed),
-      'mcnemar': [{'only_baseline': t.only_a, 'only_regime': t.only_b, 'p_value': t.p_value} for t in tests],
-    }
+  def difference(regime: str) -> dict[str, Estimate]:
+    found = {}
+    for metric, (value, resamples_of) in drawn[regime].items():
+      base_value, base_resamples = drawn[baseline][metric]
+      change = resamples_of - base_resamples
+      found[metric] = interval(value - base_value, change, first, level, of_difference=True)
+    return found
 
-  nothing = {'difference': None, 'p_value': None, 'mcnemar': None}
-  return {
-    'baseline': baseline if baseline in groups else None,
-    'images': len(first),
-    'patients': len(np.unique(first.patients)),
-    'level': level,
-    'resamples': resamples,
-    'regimes': {
-      regime: {
-        'seeds': len(groups[regime]),
-        'scores': scores(regime),
-        **(against_baseline(regime) if baseline in groups and regime != baseline else nothing),
-      }
-      for regime in regimes
-    },
-    'notes': list(NOTES),
-  }
+  def compared(regime: str) -> ComparedRegime:
+    seeds = len(groups[regime])
+    if baseline not in groups or regime == baseline:
+      return ComparedRegime(seeds=seeds, scores=scores(regime))
+    base, group = groups[baseline], groups[regime]
+    return ComparedRegime(
+      seeds=seeds,
+      scores=scores(regime),
+      difference=difference(regime),
+      p_value=exchange_test(base, group, resamples=resamples, seed=seed),
+      mcnemar=[mcnemar(a, b) for a, b in zip(base, group, strict=False)],  # as many pairs as both have
+    )
+
+  return RegimeComparison(
+    baseline=baseline if baseline in groups else None,
+    images=len(first),
+    patients=len(np.unique(first.patients)),
+    level=level,
+    resamples=resamples,
+    regimes={regime: compared(regime) for regime in regimes},
+    notes=list(NOTES),
+  )
 
 
 def _pair(

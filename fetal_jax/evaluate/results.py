@@ -17,7 +17,7 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
   """The base of all records of this file: unknown keys are refused."""
 
 
-class Leakage(_Record):
+class Leakage(_Record, frozen=True):
   """Which split everything was trained on, and which patients are on both of its sides.
 
   Attributes:
@@ -35,7 +35,7 @@ class Leakage(_Record):
   test_patient_overlap: float
 
 
-class Agreement(_Record):
+class Agreement(_Record, frozen=True):
   """How often the judge sees the class that was asked for.
 
   Attributes:
@@ -49,7 +49,7 @@ class Agreement(_Record):
   confusion: list[list[int]]
 
 
-class FidelityScores(_Record):
+class FidelityScores(_Record, frozen=True):
   """The fidelity of one set of images to another, see `evaluate.fidelity`.
 
   Attributes:
@@ -73,20 +73,20 @@ class FidelityScores(_Record):
   notes: dict[str, str]
 
 
-class ClassFidelity(FidelityScores):
+class ClassFidelity(FidelityScores, frozen=True):
   """The same for the images of one class."""
 
   name: str
 
 
-class FidelitySet(_Record):
+class FidelitySet(_Record, frozen=True):
   """The scores of one set of images: over all classes, and class by class."""
 
   overall: FidelityScores
   per_class: list[ClassFidelity]
 
 
-class Fidelity(_Record):
+class Fidelity(_Record, frozen=True):
   """How near the synthetic images are to real ones, beside sets that tell what a good and a bad figure is.
 
   Attributes:
@@ -108,7 +108,7 @@ class Fidelity(_Record):
   phantom: FidelitySet | None = None
 
 
-class Near(_Record):
+class Near(_Record, frozen=True):
   """How many synthetic images are nearer to the training images than fresh real images are, see `copies.statistics`.
 
   Attributes:
@@ -129,7 +129,7 @@ class Near(_Record):
   copied: bool
 
 
-class Duplicates(_Record):
+class Duplicates(_Record, frozen=True):
   """Synthetic images so near to a training image that no fresh real image would come as near by chance.
 
   Attributes:
@@ -146,7 +146,7 @@ class Duplicates(_Record):
   level: float
 
 
-class Ratio(_Record):
+class Ratio(_Record, frozen=True):
   """Quantiles of the distance to the nearest training image, over the median of held-out images."""
 
   quantiles: list[float]
@@ -154,7 +154,7 @@ class Ratio(_Record):
   heldout: list[float]
 
 
-class Histogram(_Record):
+class Histogram(_Record, frozen=True):
   """Counts of the same ratio; `edges` of the bins are one more than the counts."""
 
   edges: list[float]
@@ -162,7 +162,7 @@ class Histogram(_Record):
   heldout: list[int]
 
 
-class Pair(_Record):
+class Pair(_Record, frozen=True):
   """A synthetic image and its nearest training image.
 
   Attributes:
@@ -182,7 +182,7 @@ class Pair(_Record):
   heldout_percentile: float | None
 
 
-class SpaceAudit(_Record):
+class SpaceAudit(_Record, frozen=True):
   """The search for copies in one space; d is the distance of an image to its nearest training image.
 
   Attributes:
@@ -218,7 +218,7 @@ class SpaceAudit(_Record):
   notes: dict[str, str]
 
 
-class CopiesAudit(_Record):
+class CopiesAudit(_Record, frozen=True):
   """The search for copies of training images among the synthetic ones.
 
   Attributes:
@@ -240,7 +240,7 @@ class CopiesAudit(_Record):
   heldout_unseen: bool = True
 
 
-class Evaluation(_Record):
+class Evaluation(_Record, frozen=True):
   """All that the evaluate stage found.
 
   Attributes:

@@ -12,7 +12,7 @@ from fetal_jax.runtime.files import PathLike
 _REMEDY = 'delete the sweep folder and run --stage=sweep again'
 
 
-class SweepRow(FidelityScores):
+class SweepRow(FidelityScores, frozen=True):
   """One sampler setting and its figures.
 
   Attributes:
