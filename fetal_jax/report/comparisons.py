@@ -7,7 +7,7 @@ from typing import Any
 
 from fetal_jax.evaluate import intervals
 from fetal_jax.evaluate import paired as paired_lib
-from fetal_jax.evaluate.scores import Predictions
+from fetal_jax.train.predictions import Predictions
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.train.regimes import CONTROL
 

@@ -9,12 +9,13 @@ from typing import Any
 import ml_collections
 
 from fetal_jax.evaluate import calibration, intervals, paired, scores
-from fetal_jax.evaluate.scores import Predictions
 from fetal_jax.report import audits, comparisons, further, kinds, paper
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
+from fetal_jax.train import predictions as predictions_lib
 from fetal_jax.train import regimes as regimes_lib
+from fetal_jax.train.predictions import Predictions
 from fetal_jax.train.regimes import REGIMES
 
 STAGES = ('prepare', 'diffusion', 'sample', 'classify', 'filter', 'evaluate', 'report', 'sweep')
@@ -161,7 +162,7 @@ def _read_runs(
       missing.append(f'How it was trained: {metrics.relative_to(workdir)} is not there.')
     run['scores'] = None
     if predictions.is_file():
-      read = found[run['model'], run['regime'], run['seed']] = scores.read_predictions(predictions)
+      read = found[run['model'], run['regime'], run['seed']] = predictions_lib.read_csv(predictions)
       run['scores'] = scores.evaluate(read.labels, read.probabilities, read.class_names)
     else:
       missing.append(f'Scores by class: {predictions.relative_to(workdir)} is not there.')

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import ml_collections
 
@@ -86,6 +86,72 @@ def synthetic(name: str) -> Regime:
   """The regime that brings the synthetic images: the one that `name` starts from, or `name` itself."""
   regime = get(name)
   return get(regime.start) if regime.start else regime
+
+
+def find(name: str) -> Regime | None:
+  """Returns the regime of a name, None if there is none."""
+  try:
+    return get(name)
+  except KeyError:
+    return None
+
+
+# MARK: What kind of regime a name is
+#
+# The tables show the main regimes: the paper's, the control, and names that this project does not know. The others are
+# points of the curve over numbers of images, or regimes on the images that the filter kept.
+
+# How a regime uses its synthetic images.
+USES = ('synthetic', 'then_real', 'plus_real')
+
+
+def is_main(name: str) -> bool:
+  """Returns whether the tables of all models show it."""
+  return find(name) is None or not (is_kept(name) or count(name))
+
+
+def is_kept(name: str) -> bool:
+  """Returns whether its synthetic images are those that the filter kept."""
+  return find(name) is not None and synthetic(name).kept
+
+
+def without_filter(name: str) -> str:
+  """Returns the regime that differs from the filtered regime `name` in nothing but the filter."""
+  return name.replace('_kept', '')
+
+
+def count(name: str) -> int | None:
+  """Returns how many synthetic images its name asks for, None if it asks for rounds or for none."""
+  return synthetic(name).count if find(name) else None
+
+
+def use(name: str) -> str | None:
+  """Returns one of `USES`; None for real images alone and for unknown names."""
+  regime = find(name)
+  if regime is None or not (synthetic(name).rounds or count(name)):
+    return None
+  return 'synthetic' if not regime.real else 'then_real' if regime.start else 'plus_real'
+
+
+def images(name: str, sizes: Mapping[int, int]) -> int | None:
+  """Returns how many synthetic images a classifier sees in regime `name`.
+
+  Args:
+    name: of a regime.
+    sizes: number of images of each round.
+
+  Returns:
+    Their number; None if it is unknown: because the name or a round is, or because a filter has chosen the images.
+  """
+  if find(name) is None or is_kept(name):
+    return None
+  regime = synthetic(name)
+  if regime.count:
+    return regime.count
+  return sum(sizes[r] for r in regime.rounds) if all(r in sizes for r in regime.rounds) else None
+
+
+# MARK: Which regimes a run trains
 
 
 def with_starts(names: Iterable[str]) -> list[str]:

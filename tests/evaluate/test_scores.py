@@ -1,16 +1,12 @@
 """Scores against values worked out by hand and against scikit-learn's own averages."""
 
 import json
-import types
 
 import numpy as np
 import pytest
 from sklearn import metrics
 
-from fetal_jax.data import loader, records
-from fetal_jax.evaluate.scores import evaluate, read_predictions
-from fetal_jax.runtime.errors import UserError
-from fetal_jax.train import classify
+from fetal_jax.evaluate.scores import evaluate
 
 NAMES = ('abdomen', 'brain', 'femur')
 
@@ -85,85 +81,3 @@ def test_one_class_only_has_no_auroc_and_result_is_strict_json():
 def test_nonsense_is_refused(labels, probabilities):
   with pytest.raises(ValueError, match=r'labels|probabilities'):
     evaluate(labels, probabilities, NAMES)
-
-
-CSV = """image,patient,machine,operator,brain_plane,label,predicted,p_abdomen,p_brain
-Patient1_1,1,Voluson E6,Op. 1,Trans-thalamic,brain,brain,0.25,0.75
-"a,b",2,,,,abdomen,brain,0.4,0.6
-"""
-FORMER_CSV = """image,patient,machine,label,predicted,p_abdomen,p_brain
-Patient1_1,1,Voluson E6,brain,brain,0.25,0.75
-"""
-
-
-def test_read_predictions(tmp_path):
-  path = tmp_path / 'predictions.csv'
-  path.write_text(CSV)
-  predictions = read_predictions(path)
-  assert predictions.class_names == ('abdomen', 'brain')
-  assert predictions.labels.tolist() == [1, 0]
-  assert predictions.images.tolist() == ['Patient1_1', 'a,b']
-  assert predictions.patients.tolist() == ['1', '2']
-  assert predictions.machines.tolist() == ['Voluson E6', '']
-  assert predictions.operators.tolist() == ['Op. 1', '']
-  assert predictions.brain_planes.tolist() == ['Trans-thalamic', '']
-  np.testing.assert_array_equal(predictions.probabilities, [[0.25, 0.75], [0.4, 0.6]])
-  second = predictions.take(np.array([False, True]))
-  assert len(second) == 1
-  assert second.images.tolist() == ['a,b']
-  assert second.class_names == predictions.class_names
-
-
-def test_what_the_classify_stage_writes_is_read(tmp_path):
-  found = records.make(
-    ['a', 'b', 'c'],
-    [0, 1, 2],
-    ['1', '2', '3'],
-    NAMES,
-    brain_planes=['Not A Brain', 'Trans-thalamic', ''],
-    operators=['Op. 1', 'Op. 2', 'Other'],
-    machines=['Aloka', '', 'Voluson E6'],
-  )
-  source = loader.Source(np.zeros((3, 8, 8, 1), np.uint8), found.labels, np.array([1, 2]))
-  probabilities = np.array([[0.25, 0.5, 0.25], [0.125, 0.25, 0.625]])
-  data = types.SimpleNamespace(records=found)
-  classify._write_predictions(tmp_path / 'predictions.csv', data, source, probabilities)
-  read = read_predictions(tmp_path / 'predictions.csv')
-  for column in ('patients', 'machines', 'operators', 'brain_planes', 'labels'):
-    np.testing.assert_array_equal(getattr(read, column), getattr(found, column)[1:])
-  assert read.images.tolist() == ['b', 'c']
-  np.testing.assert_array_equal(read.probabilities, probabilities)
-
-
-def test_predictions_without_operators_and_brain_planes_are_read(tmp_path):
-  path = tmp_path / 'predictions.csv'
-  path.write_text(FORMER_CSV)
-  predictions = read_predictions(path)
-  assert predictions.labels.tolist() == [1]
-  assert predictions.machines.tolist() == ['Voluson E6']
-  assert predictions.operators.tolist() == predictions.brain_planes.tolist() == ['']
-  np.testing.assert_array_equal(predictions.probabilities, [[0.25, 0.75]])
-
-
-@pytest.mark.parametrize(
-  ('text', 'message'),
-  [
-    ('', 'header'),
-    (CSV.replace('p_brain', 'brain'), 'header'),
-    (CSV.splitlines()[0] + '\n', 'no predictions'),
-    (CSV[: CSV.rindex(',')], 'row 3'),
-    (CSV.replace('operator,', ''), 'header'),
-    (CSV.replace('0.25', 'x'), 'row 2'),
-    (CSV.replace('0.25', 'nan'), 'row 2'),
-    (CSV.replace('0.25', '1.5'), 'row 2'),
-    (CSV.replace('0.25', '-0.25'), 'row 2'),
-    (CSV.replace(',brain,brain', ',heart,brain'), 'row 2'),
-    (FORMER_CSV.replace('0.25', 'x'), 'row 2'),
-  ],
-)
-def test_damaged_predictions_are_named(tmp_path, text, message):
-  path = tmp_path / 'predictions.csv'
-  path.write_text(text)
-  with pytest.raises(UserError, match=message) as error:
-    read_predictions(path)
-  assert str(path) in str(error.value)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fetal_jax.evaluate.scores import Predictions
+from fetal_jax.train.predictions import Predictions
 
 NAMES = ('abdomen', 'brain', 'femur')
 

@@ -3,9 +3,10 @@
 import pytest
 from helpers import fake_workdir
 
-from fetal_jax.evaluate import intervals, paired, scores
+from fetal_jax.evaluate import intervals, paired
 from fetal_jax.report import certainty, comparisons, summary, tables
 from fetal_jax.report import run as run_lib
+from fetal_jax.train import predictions as predictions_lib
 
 REGIMES = ('real', 'synth_r1', 'synth_r12_then_real')
 
@@ -24,7 +25,7 @@ def results(workdir):
 def predictions(workdir):
   def read(model, regime, seed):
     folder = workdir / 'classify' / model / regime / f'seed_{seed}'
-    return scores.read_predictions(folder / 'predictions.csv')
+    return predictions_lib.read_csv(folder / 'predictions.csv')
 
   return {m: {r: [read(m, r, s) for s in (0, 1)] for r in REGIMES} for m in ('vit_b_32', 'resnet50')}
 

@@ -1,0 +1,131 @@
+"""metrics.json: how one classifier was trained and how good it is; and where the runs of the classify stage lie."""
+
+import pathlib
+from typing import NamedTuple
+
+import msgspec
+
+from fetal_jax.runtime import records
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.files import PathLike
+from fetal_jax.train import predictions
+
+NAME = 'metrics.json'
+_REMEDY = 'delete its folder and run --stage=classify again'
+
+
+class RunName(NamedTuple):
+  """The name of one training of a classifier.
+
+  Attributes:
+    model: key of `models.CLASSIFIERS`.
+    regime: see `train.regimes`.
+    seed: number of the training among those of its model and regime, from 0.
+  """
+
+  model: str
+  regime: str
+  seed: int
+
+  def folder(self, workdir: PathLike) -> pathlib.Path:
+    """Returns the folder of this run in a workdir."""
+    return pathlib.Path(workdir) / 'classify' / self.model / self.regime / f'seed_{self.seed}'
+
+  @classmethod
+  def of(cls, folder: PathLike) -> 'RunName':
+    """Returns the run whose folder this is; UserError if it is none."""
+    model, regime, seed = pathlib.Path(folder).parts[-3:]
+    number = seed.removeprefix('seed_')
+    if not number.isdecimal():
+      raise UserError(f'{folder}: must be named seed_<number>; rename it, or move it elsewhere')
+    return cls(model, regime, int(number))
+
+
+class EpochRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+  """One epoch of a run, counted from 1; rates are fractions in [0, 1].
+
+  Attributes:
+    epoch: its number.
+    step: optimiser steps at its end.
+    train_loss, train_accuracy: means over its batches.
+    validation_accuracy: of the images that choose the epoch (protocol `honest`).
+    test_accuracy: likewise (protocol `paper`).
+    score: the one of the two by which the epoch is chosen.
+  """
+
+  epoch: int
+  step: int
+  train_loss: float
+  train_accuracy: float
+  validation_accuracy: float | None = None
+  test_accuracy: float | None = None
+  score: float
+
+
+class InitialWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+  """The file of weights that a run started from: its name and the SHA-256 of its bytes."""
+
+  file: str
+  sha256: str
+
+
+class ClassifierMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+  """The metrics.json of one run.
+
+  Attributes:
+    model, regime, seed: the run.
+    protocol: `honest` or `paper`.
+    epochs: number of epochs; `selected_epoch` is the best of them, from 1.
+    steps, batch_size: number of optimiser steps, and images in each.
+    real_images, synthetic_images: number of training images.
+    parameters: number of parameters of the network.
+    train_accuracy, validation_accuracy: of the selected epoch; None under the protocol `paper`.
+    test_accuracy, test_accuracy_last: with the weights of the selected epoch and of the last one.
+    seconds: time for training and judging.
+    initialised_from: the regime whose selected weights it started from, or None.
+    init_from: the file of weights that it started from, or None.
+    settings: a hash of everything that decides the result; see `train.classify`.
+    history: the epochs, in order.
+  """
+
+  model: str
+  regime: str
+  seed: int
+  protocol: str
+  epochs: int
+  selected_epoch: int
+  steps: int
+  batch_size: int
+  real_images: int
+  synthetic_images: int
+  parameters: int
+  train_accuracy: float
+  validation_accuracy: float | None
+  test_accuracy: float
+  test_accuracy_last: float
+  seconds: float
+  initialised_from: str | None
+  init_from: InitialWeights | None
+  settings: str
+  history: list[EpochRow]
+
+
+def write(folder: PathLike, metrics: ClassifierMetrics) -> None:
+  """Writes the metrics.json of the run in `folder`."""
+  records.write(pathlib.Path(folder) / NAME, metrics)
+
+
+def read(folder: PathLike) -> ClassifierMetrics:
+  """Reads the metrics.json of the run in `folder`.
+
+  Raises:
+    FileNotFoundError: it is missing.
+    DamagedFile: it is not what was written.
+  """
+  return records.read(pathlib.Path(folder) / NAME, ClassifierMetrics, remedy=_REMEDY)
+
+
+def find(workdir: PathLike) -> list[pathlib.Path]:
+  """Returns the folders of all runs that have left metrics.json or predictions.csv, sorted."""
+  runs = pathlib.Path(workdir).glob('classify/*/*/seed_*')
+  return sorted(run for run in runs if any((run / name).is_file() for name in (NAME, predictions.NAME)))
