@@ -4,13 +4,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs/demo
 
-.PHONY: demo test torture soak bench docs lint format clean
+.PHONY: demo test test-slow torture soak bench docs lint format clean
 
 demo: .venv/installed
 	$(BIN)/python -m fetal_jax.main --config=configs/demo.py --workdir=$(WORKDIR)
 
+# Every module, in some minutes.
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+# The long repetitions: kills, fuzz with ten times the examples, all notebooks, several processes.
+test-slow: .venv/installed
+	FETAL_JAX_EXAMPLES=10 $(BIN)/python -m pytest -m 'slow or fuzz'
 
 # 60 SIGKILLs over all stages; half an hour of training and sampling.
 torture: .venv/installed

@@ -54,14 +54,17 @@ def optimised_for_references(request):
 # A file runs in one worker, so that its tests share what one of them made; the longest files start first.
 LONGEST = (
   'test_end_to_end.py',
-  'test_multiprocess.py',
-  'test_generate.py',
+  'test_hosts.py',
   'test_determinism.py',
   'test_initial.py',
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+  for item in items:
+    if getattr(item.obj, 'is_hypothesis_test', False):
+      item.add_marker('fuzz')
   order = {name: place for place, name in enumerate(LONGEST)}
   items.sort(key=lambda item: order.get(item.path.name, len(order)))
 

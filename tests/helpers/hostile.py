@@ -1,5 +1,6 @@
 """For tests of what is read from files that nobody has checked: it is right, or one line says why it is refused."""
 
+import os
 import random
 
 import pytest
@@ -9,10 +10,14 @@ from hypothesis import strategies as st
 from fetal_jax.runtime.errors import UserError
 
 
+# How many times as many examples: `make test-slow` asks for 10.
+TIMES = int(os.environ.get('FETAL_JAX_EXAMPLES', 1))
+
+
 def repeatable(examples):
-  """Settings of a property that is tried on the same examples each time."""
+  """Returns settings of a property that is tried on the same examples each time."""
   return settings(
-    max_examples=examples, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=TIMES * examples, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
   )
 
 

@@ -1,0 +1,233 @@
+"""The house is what CONTRIBUTING.md's map says: imports point down, and every module has its test."""
+
+import ast
+import graphlib
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Modules without a test of their own name: the test file that tests them, and why it is there.
+TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {}
+
+# Test files that are about no single module, and what they are about.
+ACROSS: dict[str, str] = {}
+
+
+# Imports.
+
+
+def module_files(root: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Returns the modules under `root`, dotted name to file."""
+  files = {}
+  for top in ('fetal_jax', 'configs', 'benchmarks'):
+    for path in sorted((root / top).rglob('*.py')):
+      parts = path.relative_to(root).with_suffix('').parts
+      files['.'.join(parts[:-1] if parts[-1] == '__init__' else parts)] = path
+  return files
+
+
+def imports(module: str, path: pathlib.Path, known: set[str]) -> set[str]:
+  """Returns the modules of the project that a file imports: at its top, in functions, for types or by name."""
+  package = module if path.name == '__init__.py' else module.rpartition('.')[0]
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      above = package.split('.')[: len(package.split('.')) - node.level + 1] if node.level else []
+      base = '.'.join([*above, *filter(None, [node.module])])
+      names = {f'{base}.{alias.name}' for alias in node.names}
+      found |= (names & known) | ({base} if names - known else set())
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+      found.add(node.value)  # the whole of it is a module's name: for importlib.import_module
+  return (found & known) - {module}
+
+
+def read_map(text: str) -> dict[str, set[str]]:
+  """Reads the map of CONTRIBUTING.md: folder or file, from top to bottom, and what it imports of the others."""
+  table = text.partition('| folder | what | imports |\n|---|---|---|\n')[2].partition('\n\n')[0]
+  rows = re.findall(r'^\| `([\w/.]+)` \|[^|]*\| ([^|]*) \|$', table, re.MULTILINE)
+  assert len(rows) == len(table.splitlines()), 'the map in CONTRIBUTING.md has a line that is no row'
+  short = {name.removeprefix('fetal_jax/').rstrip('/'): name for name, _ in rows}
+  return {name: {short[n] for n in named.split(', ')} if named != '-' else set() for name, named in rows}
+
+
+def place(module: str, path: pathlib.Path, root: pathlib.Path, rows: list[str]) -> str:
+  """Returns the row of the map that a module belongs to: that of its file, else that of its folder."""
+  file = path.relative_to(root).as_posix()
+  for row in rows:
+    if file == row or (row.endswith('/') and file.startswith(row)):
+      return row
+  raise AssertionError(f'{file} is in no row of the map in CONTRIBUTING.md')
+
+
+def wrong_imports(root: pathlib.Path, house: dict[str, set[str]]) -> list[str]:
+  """Returns what contradicts the map, a line each: arrows back, and rows that name too little or too much."""
+  files, rows = module_files(root), list(house)
+  home = {module: place(module, path, root, rows) for module, path in files.items()}
+  wrong, used = [], {row: set() for row in rows}
+  for module, path in files.items():
+    for other in sorted(imports(module, path, set(files))):
+      here, there = home[module], home[other]
+      if rows.index(there) < rows.index(here):
+        wrong.append(f'{path.relative_to(root)} imports {other}: {there} stands above {here}')
+      elif here != there:
+        used[here].add(there)
+        if there not in house[here]:
+          wrong.append(f'{path.relative_to(root)} imports {other}: the row of {here} does not name {there}')
+  for row in rows:
+    wrong += [f'the row of {row} names {other}, which it does not import' for other in house[row] - used[row]]
+  return wrong
+
+
+def circle(root: pathlib.Path) -> list[str]:
+  """Returns modules that import each other in a circle, or nothing."""
+  files = module_files(root)
+  try:
+    graphlib.TopologicalSorter(
+      {module: imports(module, path, set(files)) for module, path in files.items()}
+    ).prepare()
+  except graphlib.CycleError as error:
+    return error.args[1]
+  return []
+
+
+def test_imports_point_down_the_map():
+  house = read_map((ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8'))
+  assert len(house) > 10
+  assert not (wrong := wrong_imports(ROOT, house)), '\n'.join(wrong)
+
+
+def test_no_module_imports_itself_in_a_circle():
+  assert circle(ROOT) == []
+
+
+MADE_UP = {
+  'fetal_jax/train/loop.py': 'from fetal_jax.data import loader\nfrom fetal_jax.runtime.files import write',
+  'fetal_jax/data/loader.py': 'import fetal_jax.runtime.files',
+  'fetal_jax/data/__init__.py': '"""Prepared images."""',
+  'fetal_jax/runtime/files.py': 'import json',
+}
+MADE_UP_MAP = """
+| folder | what | imports |
+|---|---|---|
+| `fetal_jax/train/` | training | data, runtime |
+| `fetal_jax/data/` | images | runtime |
+| `fetal_jax/runtime/` | files | - |
+"""
+
+
+@pytest.mark.parametrize(
+  ('changed', 'said'),
+  [
+    ({}, None),
+    ({'runtime/files.py': 'from fetal_jax.data import loader'}, 'data/ stands above fetal_jax/runtime/'),
+    ({'runtime/files.py': 'def read():\n  import fetal_jax.train.loop'}, 'train/ stands above'),
+    ({'runtime/files.py': 'from ..data.loader import load'}, 'data/ stands above fetal_jax/runtime/'),
+    ({'runtime/files.py': "STAGES = {'sample': 'fetal_jax.train.loop'}"}, 'train/ stands above'),
+    ({'train/loop.py': 'from fetal_jax.data import loader'}, 'names fetal_jax/runtime/, which it does not'),
+    ({'report/page.py': ''}, 'fetal_jax/report/page.py is in no row'),
+  ],
+)
+def test_an_arrow_back_is_noticed(tmp_path, changed, said):
+  for name, text in {**MADE_UP, **{f'fetal_jax/{name}': text for name, text in changed.items()}}.items():
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(text)
+  try:
+    wrong = wrong_imports(tmp_path, read_map(MADE_UP_MAP))
+  except AssertionError as error:
+    wrong = [str(error)]
+  assert len(wrong) == (said is not None)
+  assert said is None or said in wrong[0]
+
+
+def test_an_import_that_the_map_does_not_name_is_noticed(tmp_path):
+  for name, text in MADE_UP.items():
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(text)
+  house = read_map(MADE_UP_MAP.replace('data, ', ''))
+  (wrong,) = wrong_imports(tmp_path, house)
+  assert wrong.endswith('the row of fetal_jax/train/ does not name fetal_jax/data/')
+
+
+def test_a_circle_is_noticed(tmp_path):
+  for name, text in {**MADE_UP, 'fetal_jax/data/grid.py': 'from fetal_jax.data import loader'}.items():
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(text)
+  assert circle(tmp_path) == []
+  (tmp_path / 'fetal_jax/data/loader.py').write_text('def load():\n  from fetal_jax.data.grid import tile')
+  assert set(circle(tmp_path)) == {'fetal_jax.data.loader', 'fetal_jax.data.grid'}
+
+
+# Tests.
+
+
+def needs_a_test(path: pathlib.Path) -> bool:
+  """Returns whether a file has code of its own: `__init__.py` often only names what is in its folder."""
+  tree = ast.parse(path.read_text(encoding='utf-8'))
+  return path.name not in ('__init__.py', '__main__.py') or any(
+    isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body
+  )
+
+
+def mirrored(path: pathlib.Path, root: pathlib.Path) -> str:
+  """Returns the name of the test file that a module's file asks for."""
+  inside = path.relative_to(root / 'fetal_jax')
+  name = inside.parent.name if path.name in ('__init__.py', '__main__.py') else inside.stem
+  return (pathlib.PurePosixPath('tests') / inside.parent.as_posix() / f'test_{name}.py').as_posix()
+
+
+def wrong_tests(
+  root: pathlib.Path, elsewhere: dict[str, tuple[str, str]], across: dict[str, str]
+) -> list[str]:
+  """Returns what contradicts "every module has its test", a line each."""
+  modules = {
+    path.relative_to(root).as_posix(): path
+    for path in sorted((root / 'fetal_jax').rglob('*.py'))
+    if needs_a_test(path)
+  }
+  wanted = {name: mirrored(path, root) for name, path in modules.items()}
+  wrong = []
+  for name, test in wanted.items():
+    if (root / test).is_file() == (name in elsewhere):
+      wrong.append(
+        f'{name}: {test} exists, so take it out of TESTED_ELSEWHERE'
+        if name in elsewhere
+        else f'{name}: write {test}, or say in TESTED_ELSEWHERE where it is tested'
+      )
+  for name, (test, reason) in elsewhere.items():
+    if name not in modules:
+      wrong.append(f'{name} of TESTED_ELSEWHERE does not exist')
+    elif not (root / test).is_file():
+      wrong.append(f'{name}: {test} of TESTED_ELSEWHERE does not exist')
+    elif not names((root / test).read_text(encoding='utf-8'), name):
+      wrong.append(f'{name}: {test} of TESTED_ELSEWHERE names neither the module nor its folder')
+    elif len(reason) < 10:
+      wrong.append(f'{name}: why is it tested in {test}?')
+  found = {
+    path.relative_to(root).as_posix()
+    for path in (root / 'tests').rglob('test_*.py')
+    if path.parent != root / 'tests' / 'tools'
+  }
+  wrong += [f'{test}: mirrors no module and is not in ACROSS' for test in found - {*wanted.values(), *across}]
+  wrong += [f'{test} of ACROSS does not exist' for test in across.keys() - found]
+  return sorted(wrong)
+
+
+def names(text: str, file: str) -> bool:
+  """Returns whether a test imports a module, or speaks of it: dotted, or as the last name of its path."""
+  dotted = file.removesuffix('.py').removesuffix('/__init__').replace('/', '.')
+  package, _, name = dotted.rpartition('.')
+  return bool(
+    re.search(rf'\b{re.escape(dotted)}\b', text)
+    or re.search(rf'from {re.escape(package)} import [^\n]*\b{name}\b', text)
+    or re.search(rf'from {re.escape(package)} import \([^)]*\b{name}\b', text)
+    or re.search(rf'\b{re.escape(file)}\b', text)
+  )
+
+
+def test_every_module_has_its_test():
+  assert not (wrong := wrong_tests(ROOT, TESTED_ELSEWHERE, ACROSS)), '\n'.join(wrong)
