@@ -1,5 +1,6 @@
 """CONTRIBUTING.md's worked examples work, and name every place that such an addition has to touch."""
 
+import dataclasses
 import importlib
 import pathlib
 import re
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fetal_jax import main, models
+from fetal_jax import main, models, networks
+from fetal_jax.config import checks, settings
 from fetal_jax.data import prepare, sources
 from fetal_jax.diffusion import gaussian, samplers, schedule
 from fetal_jax.runtime.devices import make_mesh, put_batch
@@ -58,11 +60,21 @@ def test_the_classifier_learns(monkeypatch):
   with config.unlocked():
     config.classify.model_args.plain_cnn = {'width': 4}
   config.classify.models = ('plain_cnn',)
-  config.classify.learning_rate = 0.02
   main.check(config)
 
   mesh = make_mesh()
-  task = classify_step.make_task(config, 'plain_cnn', 2, (16, 16, 1), mesh)
+  net = networks.make_classifier(config, 'plain_cnn', 2)
+  task = classify_step.make_task(
+    'plain_cnn',
+    net,
+    (16, 16, 1),
+    mesh,
+    learning_rate=0.02,
+    mean=0.449,
+    std=0.226,
+    rotation_degrees=30.0,
+    flips=True,
+  )
   labels = np.arange(8, dtype=np.int32) % 2
   images = np.random.default_rng(0).integers(0, 100, (8, 16, 16, 1)) + 150 * labels[:, None, None, None]
   batch = {'images': images.astype(np.uint8)[None], 'labels': labels[None], 'real': np.ones((1, 8), bool)}
@@ -89,14 +101,15 @@ def test_the_sampler_finds_the_image():
   def noise(i):
     return jax.random.normal(jax.random.fold_in(jax.random.key(0), i), image.shape)
 
-  found = scope['renoise'](process, model, noise(99), noise=noise)
+  def renoise(**settings):
+    return scope['renoise'](samplers.Reverse(process, model, noise, **settings), noise(99))
+
+  found = renoise()
   np.testing.assert_allclose(found, image, atol=1e-4)
-  pushed = scope['renoise'](
-    process, model, noise(99), noise=noise, guidance=lambda x, t: jnp.ones_like(x), guidance_scale=2.0
-  )
+  pushed = renoise(guidance=lambda x, t: jnp.ones_like(x), guidance_scale=2.0)
   assert (np.asarray(pushed) > np.asarray(found)).all()
   with pytest.raises(ValueError, match='renoise has no use for eta'):
-    scope['renoise'](process, model, noise(99), noise=noise, eta=1.0)
+    renoise(eta=1.0)
 
 
 def test_the_data_set_is_prepared(tmp_path, monkeypatch):
@@ -107,12 +120,14 @@ def test_the_data_set_is_prepared(tmp_path, monkeypatch):
   (package / 'arrays.py').write_text(EXAMPLES['fetal_jax/data/arrays.py'], encoding='utf-8')
   monkeypatch.syspath_prepend(tmp_path)
   monkeypatch.setitem(sys.modules, 'fetal_jax.data.arrays', importlib.import_module('contributed.arrays'))
-  for name in ('SOURCES', 'KEYS'):
-    monkeypatch.setattr(sources, name, dict(getattr(sources, name)))
-  exec(
-    EXAMPLES['fetal_jax/data/sources.py'],
-    vars(sources) | (scope := {'SOURCES': sources.SOURCES, 'KEYS': sources.KEYS}),
-  )
+  monkeypatch.setattr(sources, 'SOURCES', dict(sources.SOURCES))
+  exec(EXAMPLES['fetal_jax/data/sources/__init__.py'], vars(sources) | (scope := {'SOURCES': sources.SOURCES}))
+  # The table of settings as the text says to change it.
+  rows = {row.name: row for row in settings.SETTINGS}
+  rows['data.source'] = dataclasses.replace(rows['data.source'], allowed=settings.one_of('fetal_phantom', 'arrays'))
+  rows['data.path'] = dataclasses.replace(rows['data.path'], only={'data.source': ('arrays',)})
+  for module in (settings, checks):
+    monkeypatch.setattr(module, 'SETTINGS', tuple(rows.values()))
   assert scope['SOURCES']['arrays']
 
   images = np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8)

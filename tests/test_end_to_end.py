@@ -144,7 +144,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(workdir, command,
   damage.flip(weights)
   resumed = ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=diffusion'))
   assert f'{weights.name} is not what was written' in resumed.stderr
-  assert 'going on from step 20, 10 steps are done again' in resumed.stderr
+  assert 'resuming from step 20, 10 steps are taken again' in resumed.stderr
   assert {path.name for path in checkpoints.iterdir()} == {'20', '40', 'damaged'}
   ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=sample'))
 

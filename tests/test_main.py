@@ -220,7 +220,7 @@ def test_a_training_stopped_by_ctrl_c_goes_on_to_the_same_end(workdir, undisturb
       yield one
 
   def run():
-    with signals.signals():
+    with signals.handled():
       main.run(config, workdir, ['diffusion'])
 
   monkeypatch.setattr(devices, 'put_batches', put_and_interrupt)
@@ -253,7 +253,7 @@ def test_sigterm_ends_a_training_with_its_checkpoint_and_nobody_else_gets_in(wor
   assert 'Traceback' not in ''.join(said)
   assert 'Asked to stop by SIGTERM: ' in said[-2]
   match = re.fullmatch(
-    'fetal_jax: stopped: diffusion is at step (\\d+) of 100000, with a checkpoint; the same command goes on\n',
+    'fetal_jax: stopped: diffusion is at step (\\d+) of 100000, with a checkpoint; run the same command again to resume\n',
     said[-1],
   )
   assert match, said[-1]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from fetal_jax.config import check_values, of_source
 from fetal_jax.data import decode, sources, splits
 from fetal_jax.data import records as records_lib
 from fetal_jax.runtime import files
@@ -39,26 +40,6 @@ class Prepared:
   info: dict[str, Any]
 
 
-def check(config: Any) -> None:
-  """Refuses, with a UserError naming the key, settings of `config.data` that cannot work; looks at no file."""
-  data = config.data
-  for key, choices in (('source', sources.SOURCES), ('split', splits.SPLITS), ('resize', decode.RESIZES)):
-    if data[key] not in choices:
-      raise UserError(f'data.{key} is {data[key]!r}: set it to one of {", ".join(choices)}')
-  if data.image_size < 1:
-    raise UserError(f'data.image_size is {data.image_size}: set it to a positive number of pixels')
-  if data.channels not in (1, 3):
-    raise UserError(f'data.channels is {data.channels}: set it to 1 (grey) or 3 (RGB)')
-  if data.num_workers < 0:
-    raise UserError(
-      f'data.num_workers is {data.num_workers}: set it to a number of threads, or 0 for all cores'
-    )
-  if data.split == 'patient' and not 0 < data.test_fraction < 1:
-    raise UserError(f'data.test_fraction is {data.test_fraction}: set it between 0 and 1')
-  if data.source == 'image_folder' and not data.path:
-    raise UserError('data.path is empty: set --config.data.path to a folder with a sub-folder for each class')
-
-
 def run(config: Any, workdir: files.PathLike) -> bool:
   """Writes `<workdir>/data/{images.npy, records.csv, split.json}`, or finds them whole and returns.
 
@@ -68,7 +49,7 @@ def run(config: Any, workdir: files.PathLike) -> bool:
   Raises:
     UserError: a setting or the source is not as it must be, or the workdir was prepared with other settings.
   """
-  check(config)
+  check_values(config, 'data')
   folder = pathlib.Path(workdir) / 'data'
   settings = _settings(config)
   if _is_done(folder, settings):
@@ -120,7 +101,7 @@ def load(workdir: files.PathLike) -> Prepared:
 def _settings(config: Any) -> dict[str, Any]:
   """Every setting that decides what this stage writes."""
   data = config.data
-  keys = ('source', *sources.KEYS[data.source], 'image_size', 'channels', 'resize', 'split')
+  keys = ('source', *of_source(data.source), 'image_size', 'channels', 'resize', 'split')
   settings = {key: data[key] for key in keys}
   if data.split == 'patient':
     settings['test_fraction'] = data.test_fraction
@@ -165,7 +146,7 @@ def _build(data: Any, folder: pathlib.Path, settings: dict[str, Any]) -> tuple[A
   """
   import tensorflow_datasets as tfds
 
-  origin = {key: settings[key] for key in ('source', *sources.KEYS[data.source])}
+  origin = {key: settings[key] for key in ('source', *of_source(data.source))}
   note = folder / ORIGIN
   if built := _built_before(folder, origin):
     return tfds.builder_from_directory(folder / built['directory']), built.get('intake', {})

@@ -163,4 +163,4 @@ def main(argv: list[str]) -> int:
     count = export(flags.pop('workdir'), flags.pop('out'), **flags)
     logging.info('export: %d images.', count)
 
-  return exits.exit_code(command, goes_on='nothing was exported')
+  return exits.exit_code(command, then='nothing was exported')

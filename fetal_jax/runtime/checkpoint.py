@@ -1,12 +1,11 @@
 """Checkpoints: orbax, asynchronous, the last N kept, with everything that a resumed run needs inside.
 
-Each holds the checksums of its files, written before it gets its name. A damaged one is set aside, and training goes
-on from the one before.
+Each holds the checksums of its files, written before it gets its name. A damaged one is set aside, and training
+resumes from the one before.
 """
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,8 +18,8 @@ from fetal_jax.runtime.files import PathLike
 
 SKIP = ocp.PLACEHOLDER  # stands in `restore` for an array that is not wanted
 CHECKSUMS = 'checksums.json'
-DAMAGED = 'damaged'  # the folder of checkpoints that cannot be used, kept for whoever wants to look at them
-# Orbax writes these when a checkpoint gets its name, and does not mind when they are damaged.
+DAMAGED = 'damaged'  # the folder of checkpoints that cannot be used, kept to be looked at
+# Orbax writes these when a checkpoint gets its name, and reads a checkpoint without them.
 _UNCHECKED = ('_CHECKPOINT_METADATA', 'commit_success.txt')
 
 
@@ -29,17 +28,16 @@ class Checkpointer:
 
   `meta` is JSON: the config, the loader's position, the history; so a checkpoint explains itself.
 
-  Opening a folder to write to reads its newest checkpoint through. A damaged one moves to `damaged/`, and a line says
-  what is wrong and where training goes on. Those from before there were checksums are left to orbax's own checks,
-  which notice what is cut off but not every changed byte. A checksum costs 0.3 s of a core for 500 MB: when saving in
-  the thread that writes, which takes many times as long, when opening before anything else.
+  Opening a folder to write to it compares its newest checkpoint with the checksums. A damaged one moves to `damaged/`,
+  and a line says what is wrong and from where training resumes. Checksums cost 0.3 s of a core for 500 MB: when saving
+  in the thread that writes, which takes many times as long, when opening before anything else.
 
   Args:
     directory: where; made if absent.
     keep: how many to keep, the newest ones; None keeps all.
-    alone: this process reads without the others, onto its own devices; the directory must exist. It moves nothing,
-      and refuses what is damaged.
-    remedy: what the user can do where there is nothing whole to read.
+    alone: this process reads without the others, onto its own devices; the directory must exist. Nothing is moved,
+      and a damaged checkpoint is refused.
+    remedy: what the user can do if no whole checkpoint is left to read.
 
   Raises:
     UserError: a damaged checkpoint cannot be moved.
@@ -62,7 +60,7 @@ class Checkpointer:
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'process_{me}'
       )
     else:
-      # Before orbax lists what there is: it saves no step before the newest that it knows of.
+      # Before orbax lists the folder: it saves no step before the newest one that it has seen.
       hosts.on_one_host(_set_damaged_aside, self.directory)
     self._manager = ocp.CheckpointManager(
       self.directory,
@@ -79,7 +77,7 @@ class Checkpointer:
     )
     newest = self._manager.latest_step()
     self._whole = {newest} if newest is not None and not alone else set()
-    self._saving = -1  # the step that orbax's thread is writing
+    self._saving = -1  # the step that orbax's thread writes
 
   def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
     """Starts writing; returns as soon as `state` has been copied off the device."""
@@ -92,14 +90,14 @@ class Checkpointer:
     )
 
   def _write_checksums(self) -> None:
-    """The first process's, in orbax's thread, when all have written their files and the checkpoint is not named yet."""
+    """Called in orbax's thread of the first process, when all files are written and the checkpoint has no name yet."""
     folder = self.directory / f'{self._saving}{ocp.utils.TMP_DIR_SUFFIX}'
     paths = sorted(path for path in folder.rglob('*') if path.is_file() and path.name not in _UNCHECKED)
     checksums = {path.relative_to(folder).as_posix(): files.fingerprint(path) for path in paths}
     files.write_json(folder / CHECKSUMS, checksums, seal=True)
 
   def latest_step(self) -> int | None:
-    """The newest whole checkpoint's step; an unfinished one does not count.
+    """Returns the step of the newest whole checkpoint; an unfinished one does not count.
 
     Raises:
       UserError: there were checkpoints, and none is whole.
@@ -107,33 +105,32 @@ class Checkpointer:
     step = self._manager.latest_step()
     if step is None and any((self.directory / DAMAGED).glob('*')):
       raise UserError(
-        f'{self.directory}: no whole checkpoint is left, the damaged are in {DAMAGED}/; {self._remedy}'
+        f'{self.directory}: no whole checkpoint is left, the damaged ones are in {DAMAGED}/; {self._remedy}'
       )
     return step
 
   def restore_meta(self, step: int) -> dict[str, Any]:
-    """The JSON part alone.
+    """Reads the JSON part alone.
 
     Raises:
       UserError: it is damaged.
     """
     self._check_whole(step, 'meta/')
-    with self._reading(step):
-      return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
+    return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
 
   def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
     """Reads the checkpoint of `step`.
 
     Args:
       step: an existing step.
-      like: a pytree of arrays, or of `jax.ShapeDtypeStruct` with shardings, that says what to make; what is
-        `SKIP` in it is not read and stays as it is.
+      like: a pytree of arrays, or of `jax.ShapeDtypeStruct` with shardings, that says what to make; a leaf that is
+        `SKIP` is not read and stays `SKIP`.
 
     Returns:
       (state, meta).
 
     Raises:
-      UserError: the checkpoint is of other networks (names the first array that differs), or is damaged.
+      UserError: the checkpoint is of other networks (the first array that differs is named), or is damaged.
     """
     self._check_whole(step)
     self._check_shapes(step, like)
@@ -141,16 +138,14 @@ class Checkpointer:
       lambda leaf: leaf if leaf is SKIP else ocp.utils.to_shape_dtype_struct(leaf), like
     )
     restore = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
-    with self._reading(step):
-      restored = self._manager.restore(
-        step, args=ocp.args.Composite(state=restore, meta=ocp.args.JsonRestore())
-      )
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(state=restore, meta=ocp.args.JsonRestore())
+    )
     return restored['state'], restored['meta']
 
   def _check_shapes(self, step: int, like: Any) -> None:
-    """Compares shapes before anything is read: half-started reads of a misfit would be left hanging."""
-    with self._reading(step):
-      stored = _shapes(self._manager.item_metadata(step)['state'].tree)
+    """Compares shapes before anything is read: orbax would leave the reads that it has started unfinished."""
+    stored = _shapes(self._manager.item_metadata(step)['state'].tree)
     wanted = _shapes(like)
     for name in sorted(stored.keys() | wanted.keys()):
       if wanted.get(name) is not SKIP and stored.get(name) != wanted.get(name):
@@ -161,28 +156,15 @@ class Checkpointer:
         )
 
   def _check_whole(self, step: int, part: str = '') -> None:
-    """Refuses a checkpoint of which a file is not as it was written."""
+    """Refuses a checkpoint with a file that is not as it was written."""
     if step not in self._whole:
       if damage := find_damage(self.directory / str(step), part):
         raise UserError(f'{self.directory / str(step)}: damaged ({damage}); {self._remedy}')
       if not part:
         self._whole.add(step)
 
-  @contextlib.contextmanager
-  def _reading(self, step: int) -> Iterator[None]:
-    """Says in one line that a checkpoint without checksums turned out damaged."""
-    try:
-      yield
-    except jax.errors.JaxRuntimeError:  # of the device, such as its memory
-      raise
-    except Exception as error:  # orbax raises all kinds, this one too
-      raise UserError(
-        f'{self.directory / str(step)}: this checkpoint cannot be read ({" ".join(str(error).split())[:200]}); '
-        'delete the folder to go on from the one before'
-      ) from error
-
   def check(self) -> None:
-    """Raises the error of a checkpoint that could not be written, as soon as there is one."""
+    """Raises the error of a checkpoint that could not be written, if there is one by now."""
     self._manager.check_for_errors()
 
   def wait(self) -> None:
@@ -190,7 +172,7 @@ class Checkpointer:
     self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits, then lets the threads go; a signal to stop waits as well."""
+    """Waits for everything saved, then ends the threads; a signal to stop is deferred until then."""
     with signals.deferred(), contextlib.closing(self._manager):
       self._manager.wait_until_finished()
 
@@ -202,19 +184,16 @@ class Checkpointer:
 
 
 def find_damage(checkpoint: pathlib.Path, part: str = '') -> str | None:
-  """The first file of a checkpoint that is not as it was written, and what is wrong with it, in words.
+  """Returns the first file of a checkpoint that is not as it was written, and what is wrong with it; None if none is.
 
   Args:
     checkpoint: its folder.
-    part: only the files whose names, within it, begin so.
-
-  Returns:
-    None if there is none, or if nobody knows: checkpoints did not always have checksums.
+    part: only files whose path within the checkpoint begins with this.
   """
   try:
-    recorded = files.read_json(checkpoint / CHECKSUMS)
+    recorded = files.read_json(checkpoint / CHECKSUMS, sealed=True)
   except FileNotFoundError:
-    return None
+    return f'{CHECKSUMS} is missing'
   except (DamagedFile, OSError):
     return f'{CHECKSUMS} is not what was written'
   for name, fingerprint in recorded.items():
@@ -224,7 +203,7 @@ def find_damage(checkpoint: pathlib.Path, part: str = '') -> str | None:
 
 
 def _set_damaged_aside(directory: pathlib.Path) -> None:
-  """Moves damaged checkpoints to `damaged/`, from the newest to the first whole one, and says so."""
+  """Moves damaged checkpoints to `damaged/`, from the newest to the first whole one, with a line for each."""
   steps = sorted((int(path.name) for path in directory.glob('*') if path.name.isdecimal()), reverse=True)
   lost: list[tuple[int, str]] = []
   for step in steps:
@@ -235,7 +214,7 @@ def _set_damaged_aside(directory: pathlib.Path) -> None:
   for step, damage in lost:
     source = directory / str(step)
     target, number = directory / DAMAGED / str(step), 1
-    while target.exists():  # it was damaged before, and done again
+    while target.exists():  # this step was damaged before, and taken again
       number += 1
       target = target.with_name(f'{step}_{number}')
     try:
@@ -247,14 +226,14 @@ def _set_damaged_aside(directory: pathlib.Path) -> None:
       ) from error
     if rest:
       again = step - rest[0]
-      goes_on = f'going on from step {rest[0]}, {again} step{"s are" if again > 1 else " is"} done again'
+      then = f'resuming from step {rest[0]}, {again} step{"s are" if again > 1 else " is"} taken again'
     else:
-      goes_on = 'no whole one is left'
-    logging.warning('%s: damaged (%s), moved to %s; %s.', source, damage, target, goes_on)
+      then = 'no whole one is left'
+    logging.warning('%s: damaged (%s), moved to %s; %s.', source, damage, target, then)
 
 
 def _shapes(tree: Any) -> dict[str, Any]:
-  """'params.unet.conv.kernel' -> shape or SKIP; dataclasses, dicts and sequences name their parts alike."""
+  """Returns shapes (or SKIP) by name, such as `params.unet.conv.kernel`, alike for dataclasses, dicts and sequences."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
 
   def part(key: Any) -> str:
@@ -264,5 +243,5 @@ def _shapes(tree: Any) -> dict[str, Any]:
 
 
 def log_resumption(what: str, step: int, steps: int) -> None:
-  """Says where a run goes on."""
-  logging.info('%s: going on from the checkpoint at step %d of %d.', what, step, steps)
+  """Logs from where a run resumes."""
+  logging.info('%s: resuming from the checkpoint at step %d of %d.', what, step, steps)

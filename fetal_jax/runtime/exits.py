@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one line where it did not end well.
+"""The end of a command: its exit code, and one line on stderr if it did not end well.
 
 0: done. 2: something the user can mend. 130, 143: asked to stop by ctrl-C or a signal. Anything else is a fault of
 this project, and ends in Python's traceback with exit code 1.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from fetal_jax.runtime import signals
 from fetal_jax.runtime.errors import UserError
 
-# What a file system refuses, and what to do about it.
+# Errors of a file system that a user can mend: what is wrong, and what to do about it.
 _REFUSALS = {
   errno.ENOSPC: ('the disk is full', 'make room'),
   errno.EDQUOT: ('your quota of disk space is used up', 'make room'),
@@ -27,52 +27,52 @@ _REFUSALS = {
 }
 
 
-def exit_code(command: Callable[[], None], *, goes_on: str, place: Callable[[], object] = str) -> int:
-  """Runs `command` with signals handled; says on stderr, in one line, why it ended if it did not end well.
+def exit_code(command: Callable[[], None], *, then: str, place: Callable[[], object] = str) -> int:
+  """Runs `command` with signals handled; prints one line to stderr if it did not end well.
 
   Args:
     command: does everything.
-    goes_on: said of a run that was stopped or found no room, such as `the same command goes on`.
-    place: what to name where an error of the disk names no file.
+    then: ends the line of a run that was stopped or found no room, such as `run the same command again to resume`.
+    place: returns what to name where an error of the disk names no file.
 
   Returns:
     The exit code, see above.
   """
   alone = False
   try:
-    with signals.signals():
+    with signals.handled():
       command()
     return 0
   except UserError as error:
     line, code = str(error), 2
   except signals.Stopped as stopped:
-    line, code = f'stopped{stopped.where and ": " + stopped.where}; {goes_on}', stopped.code
+    line, code = f'stopped{stopped.where and ": " + stopped.where}; {then}', stopped.code
     alone = not stopped.together and _is_one_of_many()
   except KeyboardInterrupt:
-    line, code = f'stopped; {goes_on}', 130
+    line, code = f'stopped; {then}', 130
   except Exception as error:
     refusal = refused_by_disk(error, place)
     if refusal is None:
       raise
-    line, code = f'{refusal}; {goes_on}', 2
-  with contextlib.suppress(OSError):  # what is said may go to the same disk
+    line, code = f'{refusal}; {then}', 2
+  with contextlib.suppress(OSError):  # stderr may be a file on the same disk
     print(f'fetal_jax: {line}', file=sys.stderr, flush=True)
-  if alone:  # else it would wait at the exit for processes that wait for it elsewhere
+  if alone:  # an orderly exit would wait for the other processes, which wait for this one elsewhere
     os._exit(code)
   return code
 
 
 def _is_one_of_many() -> bool:
-  """Whether this process has joined others; JAX is not loaded for the answer."""
+  """Returns whether this process has joined others; does not load JAX."""
   distributed = getattr(sys.modules.get('jax'), 'distributed', None)
   return distributed is not None and distributed.is_initialized()
 
 
 def refused_by_disk(error: BaseException, place: Callable[[], object] = str) -> str | None:
-  """`path: what is wrong: what to do`, if a full or closed disk is at the bottom of `error`; else None.
+  """Returns `path: what is wrong: what to do` if `error` comes from a full, closed or broken disk; else None.
 
-  Libraries report errors of the system as exceptions and texts of their own: those that led to `error` are looked
-  through, and their texts for the system's words.
+  Libraries wrap errors of the system in exceptions of their own, so all exceptions that led to `error` are searched, by
+  number and by the system's words in their texts.
   """
   found = [
     (number, path) for cause in _chain(error) for number, path in [_read(cause)] if number in _REFUSALS
@@ -86,7 +86,7 @@ def refused_by_disk(error: BaseException, place: Callable[[], object] = str) -> 
 
 
 def _read(error: BaseException) -> tuple[int | None, str]:
-  """The system's number for an error and the file that it names, both as far as they are known."""
+  """Returns the system's number of an error and the file that it names; None and empty where unknown."""
   if isinstance(error, OSError):
     path = error.filename
     return error.errno, os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ''
@@ -97,7 +97,7 @@ def _read(error: BaseException) -> tuple[int | None, str]:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-  """The error, what caused it, what caused that, and the members of groups."""
+  """Yields the error, its causes, their causes, and the members of groups."""
   todo, seen = [error], set()
   while todo:
     one = todo.pop(0)

@@ -12,11 +12,12 @@ from fetal_jax.runtime.errors import DamagedFile
 
 PathLike = str | os.PathLike[str]
 _SEAL = 'sha256_of_the_rest'
+REMEDY = 'delete it and run the same command again'
 
 
 @contextlib.contextmanager
 def naming(path: PathLike) -> Iterator[None]:
-  """An error of the file system in this block names `path`, if it names no file by itself: writing to one does not."""
+  """Adds `path` to an error of the file system in this block that names no file, as those of writing do not."""
   try:
     yield
   except OSError as error:
@@ -57,22 +58,23 @@ def write_json(path: PathLike, value: Any, *, seal: bool = False) -> None:
 
 
 def sealed(value: dict[str, Any]) -> dict[str, Any]:
-  """`value` with a last key that holds a hash of the rest, by which `read_json` notices any change."""
+  """Returns `value` with a last key that holds a hash of the rest, by which `read_json` notices any change."""
   return {**value, _SEAL: _content(value)}
 
 
 def _content(value: dict[str, Any]) -> str:
-  """The hash of what JSON makes of `value`, however it is spaced or ordered."""
+  """Returns the hash of `value` as JSON, whatever the spaces and the order of keys."""
   value = json.loads(json.dumps(value))
   return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def read_json(path: PathLike, *, sealed: bool = False) -> Any:
-  """Reads a JSON file, and breaks the seal of one that has it.
+def read_json(path: PathLike, *, sealed: bool = False, remedy: str = REMEDY) -> Any:
+  """Reads a JSON file, and checks and removes the seal of one that has it.
 
   Args:
     path: of the file.
     sealed: whether it must have a seal.
+    remedy: what the user can do where it is damaged.
 
   Raises:
     FileNotFoundError: it is missing.
@@ -87,24 +89,25 @@ def read_json(path: PathLike, *, sealed: bool = False) -> Any:
     if seal == _content(value) if seal is not None else not sealed:
       return value
     reason = 'not what was written'
-  raise DamagedFile(f'{path}: damaged ({reason}); delete it and run the same command again')
+  raise DamagedFile(f'{path}: damaged ({reason}); {remedy}')
 
 
 def sha256(path: PathLike) -> str:
-  """The SHA-256 of a file's bytes, as hex."""
+  """Returns the SHA-256 of a file's bytes, as hex."""
   with open(path, 'rb') as f:
     return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
 def fingerprint(path: PathLike) -> dict[str, Any]:
-  """Size and hash of a file, for `damage` to compare with later."""
+  """Returns size and hash of a file, for `damage` to compare with later."""
   return {'bytes': os.stat(path).st_size, 'sha256': sha256(path)}
 
 
 def damage(path: PathLike, recorded: dict[str, Any]) -> str | None:
-  """What is wrong with a file, in words; None if it is the one that `recorded` is the `fingerprint` of.
+  """Compares a file with `recorded`, its `fingerprint` or the hash alone.
 
-  The size may be left out.
+  Returns:
+    What is wrong, in words; None if nothing is.
   """
   try:
     size = os.stat(path).st_size
@@ -112,6 +115,6 @@ def damage(path: PathLike, recorded: dict[str, Any]) -> str | None:
       return f'has {size:,} of {recorded["bytes"]:,} bytes'
     return None if sha256(path) == recorded['sha256'] else 'is not what was written'
   except FileNotFoundError:
-    return 'is not there'
+    return 'is missing'
   except OSError as error:  # such as a disk that cannot read it any more
     return f'cannot be read ({error.strerror})'

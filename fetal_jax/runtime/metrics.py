@@ -1,4 +1,4 @@
-"""Scalars and images of a run: TensorBoard events, one JSON line a step, and the log.
+"""Scalars and images of a run: TensorBoard events, and metrics.jsonl with one JSON line a step.
 
 `clu.metric_writers` needs TensorFlow, which this project does without; the method names are clu's.
 """
@@ -18,18 +18,22 @@ from absl import logging
 
 from fetal_jax.runtime.files import PathLike, naming, write_text
 
-_FLUSH_SECONDS = 5  # how far TensorBoard is behind a running training
+FILE = 'metrics.jsonl'
+_FLUSH_SECONDS = 5  # TensorBoard is at most this far behind a running training
+
+# `step`, and the metrics of that step by name; None for a value that is not finite.
+MetricsRow = dict[str, Any]
 
 
 class MetricWriter:
-  """Writes to `<directory>/metrics.jsonl` and TensorBoard; only the first process writes.
+  """The writer of `<directory>/metrics.jsonl` and of TensorBoard's events; only the first process writes.
 
-  Both are written in the caller's thread. tensorboardX's own `SummaryWriter` has one that dies when the disk is full;
-  its callers then wait for ever.
+  Both are written in the caller's thread. tensorboardX's own `SummaryWriter` writes in another thread, which dies when
+  the disk is full; its callers then wait for ever.
 
   Args:
     directory: one run's own log folder.
-    start_step: lines of later steps are dropped, because a resumed run writes them again.
+    start_step: rows of later steps are dropped, because a resumed run writes them again.
   """
 
   def __init__(self, directory: PathLike, *, start_step: int = 0) -> None:
@@ -41,7 +45,7 @@ class MetricWriter:
 
     self._directory = pathlib.Path(directory)
     self._directory.mkdir(parents=True, exist_ok=True)
-    path = self._directory / 'metrics.jsonl'
+    path = self._directory / FILE
     kept = [row for row in read_metrics(path) if row['step'] <= start_step]
     write_text(path, ''.join(json.dumps(row) + '\n' for row in kept))
     self._file = path.open('a', encoding='utf-8')
@@ -52,7 +56,7 @@ class MetricWriter:
     self._write_event(start_step + 1, session_log=SessionLog(status=SessionLog.START))
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """One line and one event a name; not-a-number becomes null in the JSON line."""
+    """Writes one line, and one event a name; a value that is not finite becomes null in the line."""
     if not self._active:
       return
     from tensorboardX.summary import scalar
@@ -67,7 +71,7 @@ class MetricWriter:
     self._flush_events()
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Pictures uint8 [H, W, C] for TensorBoard."""
+    """Writes pictures uint8 [H, W, C] for TensorBoard."""
     if not self._active:
       return
     from tensorboardX.summary import image
@@ -101,8 +105,11 @@ class MetricWriter:
     self.close()
 
 
-def read_metrics(path: PathLike) -> list[dict[str, Any]]:
-  """The rows of a metrics.jsonl; an unfinished last line (a killed run) or a damaged one is left out."""
+def read_metrics(path: PathLike) -> list[MetricsRow]:
+  """Reads the rows of a metrics.jsonl; none where it is missing.
+
+  A damaged line is left out with a warning, such as the last one where a run was killed while it wrote.
+  """
   path = pathlib.Path(path)
   if not path.is_file():
     return []
@@ -114,3 +121,17 @@ def read_metrics(path: PathLike) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError, AttributeError):
       logging.warning('%s: left out an unfinished line.', path)
   return rows
+
+
+def read_curves(path: PathLike) -> dict[str, tuple[list[float], list[float]]]:
+  """Reads a metrics.jsonl by metric: `{metric: (steps, values)}`, finite values only, in order of step.
+
+  Where a step was taken twice, by a run that was interrupted and resumed from its checkpoint, the later row counts.
+  """
+  values: dict[str, dict[float, float]] = {}
+  for row in read_metrics(path):
+    step = row.pop('step')
+    for name, value in row.items():
+      if isinstance(value, int | float) and math.isfinite(value):
+        values.setdefault(name, {})[step] = value
+  return {name: (sorted(curve), [curve[step] for step in sorted(curve)]) for name, curve in values.items()}

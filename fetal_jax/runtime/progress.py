@@ -1,4 +1,4 @@
-"""How far a stage is: one live line for people at a terminal, plain log lines elsewhere and in logs/run.log."""
+"""Progress of a stage: one live line for people at a terminal, plain log lines elsewhere and in logs/run.log."""
 
 import logging as python_logging
 import sys
@@ -7,26 +7,18 @@ from typing import Any
 
 from absl import logging
 
+from fetal_jax.runtime.units import duration
+
 # Marks the log records of progress: at a terminal the live line stands for them.
 _MARK = 'fetal_jax_progress'
 
 
-def duration(seconds: float) -> str:
-  """For example `45 s`, `12 min 5 s`, `7 h 20 min`."""
-  seconds = round(seconds)
-  if seconds < 60:
-    return f'{seconds} s'
-  if seconds < 3600:
-    return f'{seconds // 60} min {seconds % 60} s'
-  return f'{seconds // 3600} h {seconds % 3600 // 60} min'
-
-
 class Progress:
-  """Shows how far a long loop is.
+  """Progress of a long loop.
 
-  At a terminal a line that updates in place, of the first process alone; log lines that go through a
-  `TerminalHandler` appear above it. Without a terminal (a file, a pipe, a notebook) log lines, at most one in
-  `log_seconds` seconds, and no escape codes. A log file gets the log lines either way.
+  At a terminal the first process draws one line that updates in place; log lines that go through a
+  `TerminalHandler` appear above it. Without a terminal (a file, a pipe, a notebook) there are log lines, at most one
+  in `log_seconds` seconds, and no escape codes. A log file gets the log lines in both cases.
 
       with Progress('diffusion', 5000, 'steps') as progress:
         ...
@@ -34,7 +26,7 @@ class Progress:
 
   Args:
     title: what runs, for example `diffusion`.
-    total: number of units; 0 where nobody knows.
+    total: number of units; 0 where it is unknown.
     unit: for example `steps` or `images`.
     done: units done before this start.
     log_seconds: least time between two log lines.
@@ -50,7 +42,7 @@ class Progress:
       self._task = self._bar.add_task(title, total=total or None, completed=done, line=self._line())
 
   def update(self, done: int, note: str = '', **values: float) -> None:
-    """Sets the units done, and what to say beside them.
+    """Sets the units done, and what is shown beside them.
 
     Args:
       done: units done, of those before this start too.
@@ -65,13 +57,13 @@ class Progress:
       logging.info('%s: %s', self._title, self._line(), extra={_MARK: True})
 
   def tick(self, done: int) -> None:
-    """Sets the units done, between two updates: moves the live line, writes no log line."""
+    """Sets the units done between two updates: moves the live line and writes no log line."""
     self._done = done
     if self._bar:
       self._bar.update(self._task, completed=done, line=self._line())
 
   def eta(self) -> str:
-    """How long the rest takes at the rate so far, for example `3 min 20 s left`."""
+    """Returns how long the rest takes at the rate so far, for example `3 min 20 s left`."""
     fresh = self._done - self._first
     if not fresh or not self._total:
       return 'time left unknown'
@@ -96,7 +88,7 @@ class Progress:
 
 
 class TerminalHandler(python_logging.Handler):
-  """Writes log lines to stderr, above the live line while there is one, which stands for those of progress."""
+  """Writes log lines to stderr, above the live line while there is one; then log lines of progress are left out."""
 
   def emit(self, record: python_logging.LogRecord) -> None:
     bar = _live
@@ -120,7 +112,7 @@ _live: Any = None  # the rich.progress.Progress that is being drawn
 
 
 def _open_bar() -> Any:
-  """Starts drawing; None where there is no terminal, another process draws, or another line is there already."""
+  """Starts drawing; None without a terminal, in other processes than the first, and where a line is drawn already."""
   global _live
   if _live is not None or sys.stderr is None or not sys.stderr.isatty() or not _is_first():
     return None
@@ -149,11 +141,11 @@ def _close_bar(bar: Any) -> None:
 
 
 def _apart() -> bool:
-  """Whether log lines keep clear of the live line, as they do in the command."""
+  """Returns whether log lines go above the live line, as they do in the command."""
   return any(isinstance(handler, TerminalHandler) for handler in python_logging.getLogger().handlers)
 
 
 def _is_first() -> bool:
-  """Whether this is the first process of a run, or the only one; does not start JAX."""
+  """Returns whether this is the first or only process of a run; does not start JAX."""
   jax = sys.modules.get('jax')
   return jax is None or not jax.distributed.is_initialized() or jax.process_index() == 0

@@ -13,11 +13,11 @@ import msgspec
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import DamagedFile
 
-Record = TypeVar('Record', bound=msgspec.Struct)
+Record = TypeVar('Record')
 
 
-def write(path: files.PathLike, record: msgspec.Struct) -> None:
-  """Writes `record` as indented JSON with a seal, whole or not at all."""
+def write(path: files.PathLike, record: Any) -> None:
+  """Writes a struct, or a dict of structs by name, as indented JSON with a seal, whole or not at all."""
   files.write_json(path, to_json(record), seal=True)
 
 
@@ -25,20 +25,20 @@ def read(
   path: files.PathLike,
   kind: type[Record],
   *,
-  remedy: str = 'delete it and run the same command again',
+  remedy: str = files.REMEDY,
 ) -> Record:
   """Reads a record that `write` wrote.
 
   Args:
     path: of the file.
-    kind: the struct that it must hold.
+    kind: what it must hold: a struct, or `dict[str, <struct>]`.
     remedy: what the user can do where it is damaged.
 
   Raises:
     FileNotFoundError: it is missing.
     DamagedFile: it is not whole, was changed since it was written, has no seal, or is not of this kind.
   """
-  return from_json(files.read_json(path, sealed=True), kind, os.fspath(path), remedy=remedy)
+  return from_json(files.read_json(path, sealed=True, remedy=remedy), kind, os.fspath(path), remedy=remedy)
 
 
 def from_json(value: Any, kind: type[Record], name: str, *, remedy: str) -> Record:
@@ -49,6 +49,6 @@ def from_json(value: Any, kind: type[Record], name: str, *, remedy: str) -> Reco
     raise DamagedFile(f'{name}: damaged ({error}); {remedy}') from error
 
 
-def to_json(record: msgspec.Struct) -> dict[str, Any]:
-  """The record as plain JSON values: dicts, lists, strings, numbers, None."""
+def to_json(record: Any) -> dict[str, Any]:
+  """Returns the record as plain JSON values: dicts, lists, strings, numbers, None."""
   return json.loads(msgspec.json.encode(record))

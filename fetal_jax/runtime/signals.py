@@ -2,7 +2,7 @@
 
 Outside of training a signal raises `Stopped` at once: everything there is written whole or not at all. Training
 runs inside `deferred`, asks `requested` after each dispatch, and writes a checkpoint first. A second signal ends
-the process there and then. Only the commands install handlers; a program that calls a stage keeps its own.
+the process at once. Only the commands install handlers (`handled`); a program that calls a stage keeps its own.
 """
 
 import contextlib
@@ -16,20 +16,22 @@ from collections.abc import Callable, Iterator
 
 from absl import logging
 
-# What a terminal's ctrl-C, a scheduler or a cloud, and SLURM's --signal=USR1 send, and the exit code that follows.
+# Signals and exit codes: ctrl-C of a terminal; a scheduler or a cloud; SLURM's --signal=USR1.
 CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 
-_ONE_SECOND = 1.0  # launchers pass on what the terminal has sent too: within this it is one signal
-_PATIENCE = 10.0  # how long Python's own handler may be held up, such as by a compilation
-_TICK = 0.5
+_ONE_SIGNAL = (
+  1.0  # seconds in which several count as one: launchers pass on what the terminal has sent as well
+)
+_PATIENCE = 10.0  # seconds that Python's own handler may be delayed, such as by a compilation
+_TICK = 0.5  # seconds between two looks
 
 
 class Stopped(KeyboardInterrupt):
-  """The run was asked to stop and has; a KeyboardInterrupt, which libraries let pass.
+  """Raised where a run stops because it was asked to; a KeyboardInterrupt, which libraries let pass.
 
   Attributes:
     code: exit code of the process.
-    where: what is kept, for the user; empty where there is nothing to say.
+    where: tells the user what is kept; may be empty.
     together: whether the other processes of the run stop at the same place.
   """
 
@@ -42,11 +44,11 @@ class Stopped(KeyboardInterrupt):
 _received: int | None = None  # the first signal
 _delivered = False  # whether `Stopped` has been raised for it
 _depth = 0  # of `deferred`
-_last_words: list[Callable[[], None]] = []  # called before the process is ended without ceremony
+_last_calls: list[Callable[[], None]] = []  # made before the process is ended without unwinding
 
 
 def requested() -> bool:
-  """Whether a signal has come."""
+  """Returns whether a signal has come."""
   return _received is not None
 
 
@@ -59,7 +61,7 @@ def stop(where: str = '', *, together: bool = False) -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-  """In this block signals only set `requested`; one that nobody has acted upon raises `Stopped` at its end."""
+  """Lets signals only set `requested` in this block; raises `Stopped` at its end if nobody has acted on one."""
   global _depth
   _depth += 1
   try:
@@ -72,17 +74,17 @@ def deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def before_abandoning(call: Callable[[], None]) -> Iterator[None]:
-  """`call` is made should the process be ended inside this block without unwinding it."""
-  _last_words.append(call)
+  """Makes `call` if the process is ended inside this block without unwinding it."""
+  _last_calls.append(call)
   try:
     yield
   finally:
-    _last_words.remove(call)
+    _last_calls.remove(call)
 
 
 @contextlib.contextmanager
-def signals() -> Iterator[None]:
-  """Handles `CODES` in this block, and gives back the handlers that were there before.
+def handled() -> Iterator[None]:
+  """Handles `CODES` in this block, and restores the handlers from before at its end.
 
   Does nothing outside of the main thread, where Python has no signals.
   """
@@ -101,7 +103,7 @@ def signals() -> Iterator[None]:
     yield
   finally:
     for number, handler in before.items():
-      signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not of Python's making
+      signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not installed from Python
     signal.set_wakeup_fd(before_fd)
     told.close()  # ends the watcher
     watcher.join()
@@ -110,7 +112,7 @@ def signals() -> Iterator[None]:
 
 
 def _handle(number: int, frame: object) -> None:
-  """Python's handler: runs in the main thread, between two of its instructions."""
+  """Handles a signal in the main thread, between two instructions of Python."""
   global _received
   if _received is None:
     _received = number
@@ -119,8 +121,8 @@ def _handle(number: int, frame: object) -> None:
 
 
 def _watch(heard: socket.socket) -> None:
-  """Hears of signals even while the main thread is inside XLA, where no handler of Python's runs."""
-  first, since, held_up = None, 0.0, 0.0
+  """Receives signals in a thread, even while the main thread is inside XLA, where no handler of Python runs."""
+  first, since, late = None, 0.0, 0.0
   while True:
     heard.settimeout(None if first is None else _TICK)
     try:
@@ -130,7 +132,7 @@ def _watch(heard: socket.socket) -> None:
     if numbers == b'':  # closed: the block is over
       return
     known = [number for number in numbers or () if number in CODES]
-    if known and first is not None and time.monotonic() - since > _ONE_SECOND:
+    if known and first is not None and time.monotonic() - since > _ONE_SIGNAL:
       _abandon(known[-1])
     if known and first is None:
       first, since = known[0], time.monotonic()
@@ -139,19 +141,21 @@ def _watch(heard: socket.socket) -> None:
           'Asked to stop by %s: this dispatch is finished and a checkpoint written; once more stops at once.',
           signal.Signals(first).name,
         )
-    # Nothing is held up in `deferred`: the checkpoint comes when the device is done.
+    # In `deferred` nothing is late: the checkpoint comes when the device is done.
     waiting = first is not None and not _delivered and not _depth
-    held_up = held_up + _TICK if waiting else 0.0
-    if first is not None and held_up >= _PATIENCE:
+    late = late + _TICK if waiting else 0.0
+    if first is not None and late >= _PATIENCE:
       _abandon(first)
 
 
 def _abandon(number: int) -> None:
   """Ends the process as a kill would, with the exit code of the signal."""
-  for call in _last_words:
+  for call in _last_calls:
     with contextlib.suppress(Exception):
       call()
   print(
-    'fetal_jax: stopped at once; the same command goes on from what is finished', file=sys.stderr, flush=True
+    'fetal_jax: stopped at once; run the same command again to resume from what is finished',
+    file=sys.stderr,
+    flush=True,
   )
   os._exit(CODES[number])

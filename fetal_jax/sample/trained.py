@@ -17,7 +17,7 @@ from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
 from fetal_jax.train import diffusion_step
 
-_REMEDY = 'run --stage=diffusion again, it goes on from the checkpoint before, or put a whole copy back'
+_REMEDY = 'run --stage=diffusion again, it resumes from the checkpoint before, or put a whole copy back'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -241,20 +241,21 @@ def test_load_of_a_cut_cache(tmp_path, folder):
   [
     (
       {'source': 'imagenet'},
-      "data.source is 'imagenet': set it to one of fetal_phantom, fetal_planes_db, image",
+      "config.data.source='imagenet': must be one of fetal_planes_db, fetal_phantom, image",
     ),
-    ({'split': 'random'}, "data.split is 'random': set it to one of paper, official, patient"),
-    ({'resize': 'zoom'}, "data.resize is 'zoom': set it to one of stretch, pad, crop"),
-    ({'image_size': 0}, 'data.image_size is 0'),
-    ({'channels': 4}, 'data.channels is 4'),
-    ({'num_workers': -1}, 'data.num_workers is -1'),
-    ({'test_fraction': 1.0}, 'data.test_fraction is 1.0'),
-    ({'path': ''}, 'data.path is empty'),
+    ({'split': 'random'}, "config.data.split='random': must be one of paper, official, patient"),
+    ({'resize': 'zoom'}, "config.data.resize='zoom': must be one of stretch, pad, crop"),
+    ({'image_size': 0}, 'config.data.image_size=0: must be at least 1'),
+    ({'channels': 4}, 'config.data.channels=4: must be one of 1, 3'),
+    ({'num_workers': -1}, 'config.data.num_workers=-1: must be at least 1, or 0 for all cores'),
+    ({'test_fraction': 1.0}, 'config.data.test_fraction=1.0: must be between 0 and 1'),
+    ({'path': ''}, 'config.data.path is empty'),
   ],
 )
-def test_check_names_the_key(data, message):
+def test_a_setting_that_cannot_be_is_refused_by_name(tmp_path, data, message):
   with pytest.raises(UserError, match=message):
-    prepare.check(get_config(**{'path': 'somewhere', **data}))
+    prepare.run(get_config(**{'path': 'somewhere', **data}), tmp_path)
+  assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('split', splits.SPLITS)

@@ -26,10 +26,6 @@ def test_settings_are_scales_then_samplers_each_once():
   assert names == ['ddim_50_scale_0', 'ddim_50_scale_0.5', 'dpmpp_2m_10_scale_0.5']
   unguided = [sweep.name(s) for s in sweep.make_settings(config, has_guide=False)]
   assert unguided == ['ddim_50_scale_0', 'dpmpp_2m_10_scale_0']
-  for wrong in ('ddim', 'ddim:', 'euler:50', 'ddim:0', 'ddim:-1'):
-    config.sweep.samplers = (wrong,)
-    with pytest.raises(UserError, match='must be method:steps, such as ddim:50'):
-      sweep.make_settings(config, has_guide=True)
 
 
 def test_a_sweep_needs_a_judge(tmp_path):

@@ -18,7 +18,7 @@ from fetal_jax.runtime.errors import UserError
 
 def run(command, capsys):
   """The exit code and what was said, which is one line at most."""
-  code = exits.exit_code(command, goes_on='the same command goes on', place=lambda: 'runs/demo')
+  code = exits.exit_code(command, then='run the same command again to resume', place=lambda: 'runs/demo')
   said = capsys.readouterr().err.removesuffix('\n')
   assert '\n' not in said
   return code, said
@@ -50,13 +50,16 @@ def test_signals(capsys, number, code):
         pass
       signals.stop('diffusion is at step 3 of 4')
 
-  said = 'fetal_jax: stopped: diffusion is at step 3 of 4; the same command goes on'
+  said = 'fetal_jax: stopped: diffusion is at step 3 of 4; run the same command again to resume'
   assert run(command, capsys) == (code, said)
   assert signal.getsignal(number) is before
 
 
 def test_a_keyboard_interrupt_of_a_program_of_ones_own(capsys):
-  assert run(raising(KeyboardInterrupt()), capsys) == (130, 'fetal_jax: stopped; the same command goes on')
+  assert run(raising(KeyboardInterrupt()), capsys) == (
+    130,
+    'fetal_jax: stopped; run the same command again to resume',
+  )
 
 
 def wrapped(error, outer):
@@ -95,7 +98,7 @@ def test_a_disk_that_refuses(capsys, error, said):
   code, line = run(raising(error), capsys)
   assert code == 2
   assert line.startswith(f'fetal_jax: {said}')
-  assert line.endswith('; the same command goes on')
+  assert line.endswith('; run the same command again to resume')
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_a_disk_that_refuses(capsys, error, said):
 )
 def test_a_fault_of_ours_keeps_its_traceback(error):
   with pytest.raises(type(error)):
-    exits.exit_code(raising(error), goes_on='', place=lambda: '')
+    exits.exit_code(raising(error), then='', place=lambda: '')
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def handled(block):
   """Calls `block` with signals handled, as the commands do; returns the `Stopped` that it must end in."""
 
   def call():
-    with signals.signals():
+    with signals.handled():
       block()
 
   with pytest.raises(signals.Stopped) as stopped:
@@ -80,7 +80,7 @@ def test_a_deferred_block_that_stops_by_itself_says_what_is_kept():
 
 def test_an_error_of_a_deferred_block_is_not_hidden():
   def block():
-    with signals.signals(), signals.deferred():
+    with signals.handled(), signals.deferred():
       send(signal.SIGINT)
       raise ValueError('mine')
 
@@ -92,7 +92,7 @@ def test_handlers_are_given_back():
   mine = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
   before = [signal.getsignal(number) for number in signals.CODES]
   try:
-    with signals.signals():
+    with signals.handled():
       assert signal.getsignal(signal.SIGUSR1) != signal.SIG_IGN
     assert [signal.getsignal(number) for number in signals.CODES] == before
     assert not signals.requested()
@@ -105,7 +105,7 @@ def test_nothing_is_installed_outside_of_the_main_thread():
   found = []
 
   def inside():
-    with signals.signals():
+    with signals.handled():
       found.append(signal.getsignal(signal.SIGTERM))
 
   thread = threading.Thread(target=inside)
@@ -115,7 +115,7 @@ def test_nothing_is_installed_outside_of_the_main_thread():
 
 
 def test_a_signal_sent_twice_at_a_time_is_one(abandoned, monkeypatch):
-  monkeypatch.setattr(signals, '_ONE_SECOND', 60.0)  # a busy machine
+  monkeypatch.setattr(signals, '_ONE_SIGNAL', 60.0)  # a busy machine
 
   def block():
     with signals.deferred():
@@ -127,7 +127,7 @@ def test_a_signal_sent_twice_at_a_time_is_one(abandoned, monkeypatch):
 
 
 def test_a_second_signal_ends_the_process(abandoned, monkeypatch):
-  monkeypatch.setattr(signals, '_ONE_SECOND', 0.05)
+  monkeypatch.setattr(signals, '_ONE_SIGNAL', 0.05)
 
   def block():
     with signals.deferred():
@@ -164,9 +164,9 @@ def test_a_main_thread_that_cannot_answer(abandoned, monkeypatch, deferring):
 
 _UNWILLING = """
 import os, sys, time
-from fetal_jax import stopping, workdir
-signals._ONE_SECOND = 0.0
-with signals.signals(), workdir.locked(sys.argv[1]):
+from fetal_jax.runtime import signals, workdir
+signals._ONE_SIGNAL = 0.0
+with signals.handled(), workdir.locked(sys.argv[1]):
   try:
     print('ready', flush=True)
     time.sleep(60)

@@ -34,13 +34,6 @@ SOURCES: dict[str, Callable[[Any, files.PathLike], Any]] = {
   'image_folder': folder_of_images,
 }
 
-# Source -> the keys of `data` that decide what is in it.
-KEYS = {
-  'fetal_phantom': ('phantom_images', 'phantom_seed'),
-  'fetal_planes_db': ('path', 'allow_missing'),
-  'image_folder': ('path', 'patients_csv'),
-}
-
 
 def download_dir(data: Any) -> pathlib.Path | None:
   """Where a download is kept: with TFDS's own, for all workdirs; None if nothing is downloaded."""
