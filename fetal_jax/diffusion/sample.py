@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fetal_jax.diffusion.guidance import classifier_guidance
-from fetal_jax.diffusion.samplers import SAMPLERS
+from fetal_jax.diffusion.samplers import SAMPLERS, Reverse
 from fetal_jax.diffusion.schedule import Process
 
 # The draw of x_T; loop indices of the process are below it.
@@ -16,7 +16,7 @@ _INITIAL = 2**31 - 1
 
 
 def image_keys(key: Key[Array, ''], indices: Int[Array, 'b']) -> Key[Array, 'b']:
-  """One key an image, folded from its index: image k is the same in any batch, on any number of devices."""
+  """Folds one key an image from its index: image k is the same in any batch, on any number of devices."""
   return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
 
 
@@ -43,7 +43,7 @@ def make_sample(
     process: the respaced process.
     image_shape: (H, W, C).
     method: a key of `SAMPLERS`.
-    guidance_scale: 0 leaves the guide's cost out altogether.
+    guidance_scale: factor of the guide's gradient; at 0 the guide is not computed.
     guidance_interval: (low, high), original timesteps in which the guide acts; None = all.
     guidance_at: 'x_t' as guided-diffusion does, or 'mean'.
     eta: stochasticity of DDIM.
@@ -67,11 +67,10 @@ def make_sample(
     guidance = None
     if guidance_scale and guide is not None:
       guidance = classifier_guidance(lambda x, t: guide.apply({'params': params['guide']}, x, t), labels)
-    x_0 = SAMPLERS[method](
+    reverse = Reverse(
       process,
       model,
-      noise(jnp.asarray(_INITIAL)),
-      noise=noise,
+      noise,
       guidance=guidance,
       guidance_scale=guidance_scale,
       interval=guidance_interval,
@@ -79,6 +78,7 @@ def make_sample(
       eta=eta,
       clip=clip,
     )
+    x_0 = SAMPLERS[method](reverse, noise(jnp.asarray(_INITIAL)))
     return to_uint8(x_0)
 
   return sample
@@ -98,10 +98,10 @@ def cast_blocks(params: dict[str, Any], dtype: Any) -> dict[str, Any]:
 
 
 def to_uint8(x: Float[Array, '*shape']) -> UInt8[Array, '*shape']:
-  """[-1, 1] to grey levels, truncating as guided-diffusion does."""
+  """Converts [-1, 1] to grey levels, truncating as guided-diffusion does."""
   return jnp.clip((x + 1.0) * 127.5, 0, 255).astype(jnp.uint8)
 
 
 def to_float(images: UInt8[Array, '*shape']) -> Float[Array, '*shape']:
-  """Grey levels to [-1, 1] (guided-diffusion's `/ 127.5 - 1`)."""
+  """Converts grey levels to [-1, 1] (guided-diffusion's `/ 127.5 - 1`)."""
   return images.astype(jnp.float32) / 127.5 - 1.0

@@ -1,24 +1,12 @@
-"""Reverse processes, guided or not: plain functions of one signature, each loop one `lax.scan`.
+"""Reverse processes, guided or not: plain functions `f(reverse, x) -> x_0` around one `lax.scan`.
 
-    f(process, model, x, *, noise, guidance=None, guidance_scale=1.0, interval=None, guidance_at='x_t',
-      eta=0.0, clip='static') -> x_0
-
-  process: tables of K steps; a respaced one for fewer network calls.
-  model: `(x, t) -> eps` or `eps and v`, with t `[B]` in original timesteps.
-  x: `[B, H, W, C]` standard normal, x_T.
-  noise: `i -> [B, H, W, C]` standard normal for the step that starts at index i of the process (traced int32,
-    K-1 down to 0), so that keys can be folded with it; a deterministic sampler never calls it.
-  guidance: `(x, t) ->` gradient of log p(y | x_t) with respect to x, t as for the model; None for none.
-  guidance_scale: its factor; a Python 0 is the same as no guidance, at no cost.
-  interval: (low, high) in original timesteps, both included; outside, guidance is not computed at all.
-  guidance_at: 'x_t' as in the reference, or 'mean', the predicted mean, as derived ('ancestral' only).
-  eta: 0 deterministic, 1 as noisy as the ancestral process ('ddim' only).
-  clip: what keeps predicted images in range: 'static', 'dynamic' or None, see `gaussian.clip_x0`.
-
-Returns x_0, float32 `[B, H, W, C]`, about [-1, 1]. Settings that a sampler cannot honour raise ValueError.
+`x` is x_T: standard normal, `[B, H, W, C]`; `Reverse` is everything else that a sampler is given. x_0 is float32
+`[B, H, W, C]`, about [-1, 1]. A setting that a sampler cannot honour raises ValueError.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +25,106 @@ Gradient = Callable[[Images], Images]  # of log p(y | x), already scaled
 Scale = int | float | Float[Array, '']
 Interval = tuple[int | float, int | float]
 
+# MARK: What a sampler is given
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reverse:
+  """A reverse process and its settings.
+
+  Attributes:
+    process: tables of K steps; a respaced one for fewer network calls.
+    model: `(x, t) -> eps` or `eps and v`, with t `[B]` in original timesteps.
+    noise: `i -> [B, H, W, C]` standard normal for the step that starts at index i of the process (traced int32,
+      K-1 down to 0), so that keys can be folded with it; a deterministic sampler never calls it.
+    guidance: `(x, t) ->` gradient of log p(y | x_t) with respect to x, t as for the model; None for none.
+    guidance_scale: factor of the gradient; a Python 0 is the same as no guidance, at no cost.
+    interval: (low, high) in original timesteps, both included; outside, guidance is not computed at all.
+    guidance_at: 'x_t' as in the reference, or 'mean', the predicted mean, as derived ('ancestral' only).
+    eta: 0 deterministic, 1 as noisy as the ancestral process ('ddim' only).
+    clip: keeps predicted images in range: 'static', 'dynamic' or None, see `gaussian.clip_x0`.
+  """
+
+  process: Process
+  model: Model
+  noise: Noise
+  guidance: Guidance | None = None
+  guidance_scale: Scale = 1.0
+  interval: Interval | None = None
+  guidance_at: str = 'x_t'
+  eta: int | float = 0.0
+  clip: str | None = 'static'
+
+  def __post_init__(self) -> None:
+    if self.guidance_at not in ('x_t', 'mean'):
+      raise ValueError(f"guidance_at must be 'x_t' or 'mean', not {self.guidance_at!r}")
+
+
+Sampler = Callable[[Reverse, Images], Images]
+
+# MARK: The loop
+
+
+class At(NamedTuple):
+  """Where a step starts."""
+
+  i: Int[Array, '']  # index into the process
+  t: Index  # the same, once for each image
+  timestep: Index  # what the networks are told: the original timestep
+  gradient: Gradient | None  # scaled; 0 and free outside the interval
+
+
+def _scan(reverse: Reverse, step: Callable[[Any, At], Any], carry: Any) -> Any:
+  """Runs `step(carry, at) -> carry` from the last index of the process to 0; x_t is the carry's first array."""
+  process, shape = reverse.process, jax.tree.leaves(carry)[0].shape[:1]
+
+  def body(carry: Any, i: Int[Array, '']) -> tuple[Any, None]:
+    timestep = jnp.broadcast_to(jnp.asarray(process.timesteps, jnp.int32)[i], shape)
+    at = At(i, jnp.broadcast_to(i, shape), timestep, _scaled_gradient(reverse, i, timestep))
+    return step(carry, at), None
+
+  return jax.lax.scan(body, carry, jnp.arange(len(process) - 1, -1, -1, dtype=jnp.int32))[0]
+
+
+def _scaled_gradient(reverse: Reverse, i: Int[Array, ''], timestep: Index) -> Gradient | None:
+  """Returns the gradient times its scale, or None without guidance; outside the interval it is 0, at no cost."""
+  guidance, scale, interval = reverse.guidance, reverse.guidance_scale, reverse.interval
+  if guidance is None or (isinstance(scale, int | float) and scale == 0):
+    return None
+
+  def gradient(x: Images) -> Images:
+    return scale * guidance(x, timestep)
+
+  if interval is None:
+    return gradient
+  timesteps = reverse.process.timesteps
+  active = jnp.asarray((timesteps >= interval[0]) & (timesteps <= interval[1]))
+  return lambda x: jax.lax.cond(active[i], gradient, jnp.zeros_like, x)
+
+
+def _refuse(sampler: str, reverse: Reverse, *settings: str) -> None:
+  """Raises ValueError where a setting for which the sampler has no use is not at its default."""
+  for field in dataclasses.fields(reverse):
+    if field.name in settings and getattr(reverse, field.name) != field.default:
+      raise ValueError(f'{sampler} has no use for {field.name}; leave it at its default')
+
+
+# MARK: Ancestral sampling (DDPM)
+
+
+def ancestral(reverse: Reverse, x: Images) -> Images:
+  """Draws with the variance that the network learned, as the reference does (DDPM)."""
+  _refuse('ancestral', reverse, 'eta')
+
+  def step(x: Images, at: At) -> Images:
+    output = reverse.model(x, at.timestep)
+    noise = reverse.noise(at.i)
+    return ancestral_step(
+      reverse.process, output, x, at.t, noise, at.gradient, reverse.guidance_at, reverse.clip
+    )
+
+  return _scan(reverse, step, x)
+
 
 def ancestral_step(
   process: Process,
@@ -48,12 +136,27 @@ def ancestral_step(
   guidance_at: str = 'x_t',
   clip: str | None = 'static',
 ) -> Images:
-  """x_{t-1} from p(x_{t-1} | x_t), its mean shifted by variance · gradient (arXiv:2105.05233, algorithm 1)."""
+  """Draws x_{t-1} from p(x_{t-1} | x_t), its mean shifted by variance · gradient (arXiv:2105.05233, algorithm 1)."""
   mean, log_variance, _ = gaussian.model_mean_variance(process, model_output, x_t, t, clip)
   if gradient is not None:
     mean += jnp.exp(log_variance) * gradient(x_t if guidance_at == 'x_t' else mean)
   last = (t == 0)[:, None, None, None]
   return jnp.where(last, mean, mean + jnp.exp(log_variance / 2) * noise)
+
+
+# MARK: DDIM
+
+
+def ddim(reverse: Reverse, x: Images) -> Images:
+  """Solves to first order, deterministic at eta 0: few steps (25 in the reference)."""
+  _refuse('ddim', reverse, 'guidance_at')
+
+  def step(x: Images, at: At) -> Images:
+    output = reverse.model(x, at.timestep)
+    noise = reverse.noise(at.i) if reverse.eta else None
+    return ddim_step(reverse.process, output, x, at.t, noise, at.gradient, reverse.eta, reverse.clip)
+
+  return _scan(reverse, step, x)
 
 
 def ddim_step(
@@ -66,7 +169,7 @@ def ddim_step(
   eta: int | float = 0.0,
   clip: str | None = 'static',
 ) -> Images:
-  """x_{t-1} by DDIM (arXiv:2010.02502, equation 12), guided through the score (arXiv:2105.05233, algorithm 2).
+  """Steps to x_{t-1} by DDIM (arXiv:2010.02502, equation 12), guided through the score (arXiv:2105.05233, algorithm 2).
 
   The guided prediction of x_0 is not clipped again, as in the reference. `noise` is only used if eta > 0.
   """
@@ -79,6 +182,21 @@ def ddim_step(
   return x if noise is None else x + gaussian.gather(sigma, t, x_t) * noise
 
 
+# MARK: DPM-Solver++(2M)
+
+
+def dpmpp_2m(reverse: Reverse, x: Images) -> Images:
+  """Solves to second order, deterministic: the fewest steps (respacing 'quad20'). Ignores a learned variance."""
+  _refuse('dpmpp_2m', reverse, 'guidance_at', 'eta')
+
+  def step(carry: tuple[Images, Images], at: At) -> tuple[Images, Images]:
+    x, x0_before = carry
+    output = reverse.model(x, at.timestep)
+    return dpmpp_2m_step(reverse.process, output, x, x0_before, at.t, at.gradient, reverse.clip)
+
+  return _scan(reverse, step, (x, jnp.zeros_like(x)))[0]
+
+
 def dpmpp_2m_step(
   process: Process,
   model_output: Float[Array, 'b h w out'],
@@ -88,13 +206,13 @@ def dpmpp_2m_step(
   gradient: Gradient | None = None,
   clip: str | None = 'static',
 ) -> tuple[Images, Images]:
-  """One step of DPM-Solver++(2M) (arXiv:2211.01095, algorithm 2), in lambda = log(alpha / sigma).
+  """Takes a step of DPM-Solver++(2M) (arXiv:2211.01095, algorithm 2), in lambda = log(alpha / sigma).
 
   Args:
-    x0_before: the predicted x_0 of the step before; ignored at the first step (the highest index).
+    x0_before: x_0 as predicted by the step before; ignored at the first step (the highest index).
 
   Returns:
-    x_{t-1} (at index 0: x_0), and the predicted x_0 that the next step asks for, clipped after guidance.
+    x_{t-1} (at index 0: x_0), and the predicted x_0 that the next step needs, clipped after guidance.
   """
   _, x0 = _predict(process, model_output, x_t, t, gradient, None)
   x0 = gaussian.clip_x0(x0, clip)
@@ -105,7 +223,7 @@ def dpmpp_2m_step(
 
 
 def _dpmpp_2m_coefficients(process: Process) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Per index: what multiplies x_t, the data prediction, and its change since the step before."""
+  """Returns, for each index, the factors of x_t, of the predicted x_0, and of its change since the step before."""
   alpha, sigma = np.sqrt(process.alphas_cumprod), np.sqrt(1 - process.alphas_cumprod)
   lambdas = np.log(alpha / sigma)
   h = lambdas[:-1] - lambdas[1:]  # h[i - 1] is the step from index i to i - 1
@@ -119,6 +237,9 @@ def _dpmpp_2m_coefficients(process: Process) -> tuple[np.ndarray, np.ndarray, np
   return x_coefficient, x0_coefficient, extrapolation
 
 
+# MARK: Shared
+
+
 def _predict(
   process: Process,
   model_output: Float[Array, 'b h w out'],
@@ -127,7 +248,7 @@ def _predict(
   gradient: Gradient | None,
   clip: str | None,
 ) -> tuple[Images, Images]:
-  """Noise and x_0 that agree with each other: x_0 clipped, then both guided through the score."""
+  """Returns noise and x_0 that agree with each other: x_0 clipped, then both guided through the score."""
   eps, _ = gaussian.split_output(model_output, x_t.shape[-1])
   x0 = gaussian.clip_x0(gaussian.predict_x0_from_eps(process, x_t, t, eps), clip)
   eps = gaussian.predict_eps_from_x0(process, x_t, t, x0)
@@ -137,123 +258,4 @@ def _predict(
   return eps, x0
 
 
-def ancestral(
-  process: Process,
-  model: Model,
-  x: Images,
-  *,
-  noise: Noise,
-  guidance: Guidance | None = None,
-  guidance_scale: Scale = 1.0,
-  interval: Interval | None = None,
-  guidance_at: str = 'x_t',
-  eta: int | float = 0.0,
-  clip: str | None = 'static',
-) -> Images:
-  """The reference's sampler: DDPM with the variance that the network learned."""
-  if guidance_at not in ('x_t', 'mean'):
-    raise ValueError(f"guidance_at must be 'x_t' or 'mean', not {guidance_at!r}")
-  _refuse('ancestral', eta=eta != 0)
-  gradient_at = _scaled(process, guidance, guidance_scale, interval)
-
-  def step(x: Images, i: Int[Array, '']) -> tuple[Images, None]:
-    t, t_original = _at(process, i, x)
-    gradient = gradient_at(i, t_original)
-    x = ancestral_step(process, model(x, t_original), x, t, noise(i), gradient, guidance_at, clip)
-    return x, None
-
-  return jax.lax.scan(step, x, _indices(process))[0]
-
-
-def ddim(
-  process: Process,
-  model: Model,
-  x: Images,
-  *,
-  noise: Noise,
-  guidance: Guidance | None = None,
-  guidance_scale: Scale = 1.0,
-  interval: Interval | None = None,
-  guidance_at: str = 'x_t',
-  eta: int | float = 0.0,
-  clip: str | None = 'static',
-) -> Images:
-  """First-order and deterministic at eta 0: few steps (25 in the reference)."""
-  _refuse('ddim', guidance_at=guidance_at != 'x_t')
-  gradient_at = _scaled(process, guidance, guidance_scale, interval)
-
-  def step(x: Images, i: Int[Array, '']) -> tuple[Images, None]:
-    t, t_original = _at(process, i, x)
-    gradient = gradient_at(i, t_original)
-    step_noise = noise(i) if eta else None
-    return ddim_step(process, model(x, t_original), x, t, step_noise, gradient, eta, clip), None
-
-  return jax.lax.scan(step, x, _indices(process))[0]
-
-
-def dpmpp_2m(
-  process: Process,
-  model: Model,
-  x: Images,
-  *,
-  noise: Noise,
-  guidance: Guidance | None = None,
-  guidance_scale: Scale = 1.0,
-  interval: Interval | None = None,
-  guidance_at: str = 'x_t',
-  eta: int | float = 0.0,
-  clip: str | None = 'static',
-) -> Images:
-  """Second-order and deterministic: the fewest steps (respacing 'quad20'); a learned variance is not used."""
-  del noise  # an ODE solver
-  _refuse('dpmpp_2m', guidance_at=guidance_at != 'x_t', eta=eta != 0)
-  gradient_at = _scaled(process, guidance, guidance_scale, interval)
-
-  def step(carry: tuple[Images, Images], i: Int[Array, '']) -> tuple[tuple[Images, Images], None]:
-    x, x0_before = carry
-    t, t_original = _at(process, i, x)
-    gradient = gradient_at(i, t_original)
-    return dpmpp_2m_step(process, model(x, t_original), x, x0_before, t, gradient, clip), None
-
-  (x, _), _ = jax.lax.scan(step, (x, jnp.zeros_like(x)), _indices(process))
-  return x
-
-
-SAMPLERS: dict[str, Callable[..., Images]] = {'ancestral': ancestral, 'ddim': ddim, 'dpmpp_2m': dpmpp_2m}
-
-
-def _indices(process: Process) -> Int[Array, 'k']:
-  return jnp.arange(len(process) - 1, -1, -1, dtype=jnp.int32)
-
-
-def _at(process: Process, i: Int[Array, ''], x: Images) -> tuple[Index, Index]:
-  """The index and the original timestep, once for each image."""
-  timestep = jnp.asarray(process.timesteps, jnp.int32)[i]
-  return jnp.broadcast_to(i, x.shape[:1]), jnp.broadcast_to(timestep, x.shape[:1])
-
-
-def _scaled(
-  process: Process,
-  guidance: Guidance | None,
-  scale: Scale,
-  interval: Interval | None,
-) -> Callable[[Int[Array, ''], Index], Gradient | None]:
-  """`(i, t_original) ->` scaled gradient as a function of x; it is 0 and free outside the interval."""
-  if guidance is None or (isinstance(scale, int | float) and scale == 0):
-    return lambda i, t_original: None
-  if interval is None:
-    return lambda i, t_original: lambda x: scale * guidance(x, t_original)
-  active = (process.timesteps >= interval[0]) & (process.timesteps <= interval[1])
-
-  def gradient_at(i: Int[Array, ''], t_original: Index) -> Gradient:
-    return lambda x: jax.lax.cond(
-      jnp.asarray(active)[i], lambda x: scale * guidance(x, t_original), jnp.zeros_like, x
-    )
-
-  return gradient_at
-
-
-def _refuse(sampler: str, **asked: bool) -> None:
-  for setting, is_asked in asked.items():
-    if is_asked:
-      raise ValueError(f'{sampler} has no use for {setting}; leave it at its default')
+SAMPLERS: dict[str, Sampler] = {'ancestral': ancestral, 'ddim': ddim, 'dpmpp_2m': dpmpp_2m}

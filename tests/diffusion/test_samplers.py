@@ -9,7 +9,7 @@ import pytest
 
 from fetal_jax.diffusion import samplers
 from fetal_jax.diffusion.guidance import classifier_guidance
-from fetal_jax.diffusion.samplers import SAMPLERS
+from fetal_jax.diffusion.samplers import SAMPLERS, Reverse
 from fetal_jax.diffusion.schedule import linear_betas, make_process, process_from_betas
 
 GOLDEN = dict(np.load(pathlib.Path(__file__).resolve().parent.parent / 'golden' / 'diffusion.npz'))
@@ -58,15 +58,14 @@ def test_ddim_step_equals_reference(eta):
 
 def test_ddim_loop_equals_reference():
   process = make_process(respacing='ddim25')
-  x = samplers.ddim(process, network, X_T, noise=no_noise, guidance=gradient)
+  x = samplers.ddim(Reverse(process, network, no_noise, guidance=gradient), X_T)
   np.testing.assert_allclose(x, GOLDEN['ddim25_loop_guided_eta0'], rtol=0, atol=2e-4)
 
 
 def test_ancestral_loop_equals_reference():
   process = make_process(respacing='25')
-  x = samplers.ancestral(
-    process, network, X_T, noise=lambda i: NOISES[24 - i], guidance=gradient, guidance_scale=0.5
-  )
+  reverse = Reverse(process, network, lambda i: NOISES[24 - i], guidance=gradient, guidance_scale=0.5)
+  x = samplers.ancestral(reverse, X_T)
   np.testing.assert_allclose(x, GOLDEN['ancestral25_loop_guided'], rtol=0, atol=2e-4)
 
 
@@ -100,8 +99,8 @@ def test_no_guidance_costs_nothing(name):
 
   process = make_process(respacing='5')
   for scale in (0, 0.0):
-    unguided = SAMPLERS[name](process, network, X_T, noise=zeros, guidance=refuse, guidance_scale=scale)
-    np.testing.assert_array_equal(unguided, SAMPLERS[name](process, network, X_T, noise=zeros))
+    unguided = SAMPLERS[name](Reverse(process, network, zeros, guidance=refuse, guidance_scale=scale), X_T)
+    np.testing.assert_array_equal(unguided, SAMPLERS[name](Reverse(process, network, zeros), X_T))
 
 
 @pytest.mark.parametrize('name', sorted(SAMPLERS))
@@ -113,11 +112,11 @@ def test_guidance_is_skipped_outside_its_interval(name):
     return jnp.where((t >= 250) & (t <= 749), 0.5, jnp.nan) * jnp.ones_like(x)
 
   sample = SAMPLERS[name]
-  guided = sample(process, network, X_T, noise=zeros, guidance=only_inside, interval=(250, 749))
+  guided = sample(Reverse(process, network, zeros, guidance=only_inside, interval=(250, 749)), X_T)
   assert jnp.isfinite(guided).all()
-  unguided = sample(process, network, X_T, noise=zeros)
+  unguided = sample(Reverse(process, network, zeros), X_T)
   assert jnp.abs(guided - unguided).max() > 1e-3
-  everywhere = sample(process, network, X_T, noise=zeros, guidance=only_inside)
+  everywhere = sample(Reverse(process, network, zeros, guidance=only_inside), X_T)
   assert not jnp.isfinite(everywhere).any()
 
 
@@ -130,14 +129,13 @@ def test_each_image_is_its_own_and_scale_can_be_swept(name):
     def guidance(x, t):
       return 0.1 - x
 
-    return SAMPLERS[name](
-      process, network, x, noise=lambda i: noises[i], guidance=guidance, guidance_scale=scale
-    )
+    reverse = Reverse(process, network, lambda i: noises[i], guidance=guidance, guidance_scale=scale)
+    return SAMPLERS[name](reverse, x)
 
   both = sample(X_T, NOISES[:5], 0.7)
   np.testing.assert_allclose(sample(X_T[::-1], NOISES[:5, ::-1], 0.7)[::-1], both, atol=1e-6)
   assert jnp.abs(sample(X_T, NOISES[:5], 0.0) - both).max() > 1e-3
-  unguided = SAMPLERS[name](process, network, X_T, noise=lambda i: NOISES[i])
+  unguided = SAMPLERS[name](Reverse(process, network, lambda i: NOISES[i]), X_T)
   np.testing.assert_allclose(sample(X_T, NOISES[:5], 0.0), unguided, atol=1e-5)
   assert both.dtype == jnp.float32
 
@@ -145,7 +143,7 @@ def test_each_image_is_its_own_and_scale_can_be_swept(name):
 @pytest.mark.parametrize('name', sorted(SAMPLERS))
 def test_one_step_predicts_x0(name):
   process = make_process(respacing='1')
-  x = SAMPLERS[name](process, lambda x, t: jnp.zeros_like(x), X_T, noise=zeros, clip=None)
+  x = SAMPLERS[name](Reverse(process, lambda x, t: jnp.zeros_like(x), zeros, clip=None), X_T)
   np.testing.assert_allclose(x, X_T / np.sqrt(process.alphas_cumprod[0]), rtol=1e-5)
 
 
@@ -161,7 +159,7 @@ def test_one_step_predicts_x0(name):
 )
 def test_settings_without_effect_are_refused(name, settings, message):
   with pytest.raises(ValueError, match=message):
-    SAMPLERS[name](make_process(respacing='2'), network, X_T, noise=zeros, **settings)
+    SAMPLERS[name](Reverse(make_process(respacing='2'), network, zeros, **settings), X_T)
 
 
 # From here on the data are Gaussian, so that the exact network is known: with x_0 ~ N(mean, std²),
@@ -188,7 +186,7 @@ def error_against_exact_ode(name, process, alphas_cumprod, mean, std):
     return sigma * (x - center) / variance
 
   x = jnp.array([-1.5, 0.7, 2.0]).reshape(3, 1, 1, 1)
-  sampled = SAMPLERS[name](process, exact_network, x, noise=no_noise, clip=None)
+  sampled = SAMPLERS[name](Reverse(process, exact_network, no_noise, clip=None), x)
   # Along the ODE the standardised x is constant. The last step, to E[x_0 | x], is exact for its start.
   first, last = process.timesteps[[-1]], process.timesteps[[0]]
   center, variance, _ = marginal(alphas_cumprod, first, mean, std)
@@ -235,14 +233,14 @@ def test_guided_ancestral_sampling_draws_the_asked_class():
   @jax.jit
   def sample(key):
     x = jax.random.normal(key, (len(y), 1, 1, 1))
-    return samplers.ancestral(
+    reverse = Reverse(
       process,
       exact_network,
-      x,
       noise=lambda i: jax.random.normal(jax.random.fold_in(key, i), x.shape),
       guidance=classifier_guidance(log_likelihoods, y),
       clip=None,
     )
+    return samplers.ancestral(reverse, x)
 
   x = sample(jax.random.key(0)).reshape(3, 2000)
   # Four standard errors of a mean and of a deviation of 2000 draws.
