@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from fetal_jax.evaluate import intervals, kinds, paired
+from fetal_jax.evaluate import intervals, paired
 from fetal_jax.evaluate.intervals import GroupRow
 from fetal_jax.evaluate.paired import RegimeComparison
 from fetal_jax.runtime.errors import UserError
+from fetal_jax.train import regimes
 from fetal_jax.train.predictions import Predictions
 from fetal_jax.train.regimes import CONTROL
 
@@ -131,13 +132,13 @@ def best(compared: RegimeComparison) -> str | None:
   return max(scores, key=lambda regime: scores[regime], default=None)
 
 
-def planned(predictions: AllPredictions, regimes: tuple[str, ...] = PLANNED) -> PairedDifference | None:
-  """Computes the change in test accuracy from real images alone to the first of `regimes` that ran.
+def planned(predictions: AllPredictions) -> PairedDifference | None:
+  """Computes the change in test accuracy from real images alone to the first of `PLANNED` that ran.
 
   Raises:
     UserError: not all runs were tested on the same images.
   """
-  return first_pair(predictions, [(BASELINE, regime) for regime in regimes])
+  return first_pair(predictions, [(BASELINE, regime) for regime in PLANNED])
 
 
 def first_pair(predictions: AllPredictions, pairs: Sequence[tuple[str, str]]) -> PairedDifference | None:
@@ -203,8 +204,8 @@ def filtered(predictions: AllPredictions, problems: list[str]) -> FilterEffect |
   """
   models: dict[str, dict[str, RegimeComparison]] = {}
   for model, by_regime in predictions.items():
-    for regime in filter(kinds.is_kept, by_regime):
-      before = kinds.without_filter(regime)
+    for regime in filter(regimes.is_kept, by_regime):
+      before = regimes.without_filter(regime)
       seeds = sorted(set(by_regime.get(before, {})) & set(by_regime[regime]))
       runs = {name: [by_regime[name][seed] for seed in seeds] for name in (before, regime) if seeds}
       runs = runs or {regime: list(by_regime[regime].values())}
@@ -217,7 +218,7 @@ def filtered(predictions: AllPredictions, problems: list[str]) -> FilterEffect |
   if not models:
     return None
   try:
-    fixed = first_pair(predictions, [(kinds.without_filter(name), name) for name in PLANNED_KEPT])
+    fixed = first_pair(predictions, [(regimes.without_filter(name), name) for name in PLANNED_KEPT])
   except UserError as error:
     problems.append(f'Whether the filter helped: {error}.')
     fixed = None

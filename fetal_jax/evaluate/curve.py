@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from fetal_jax.evaluate import comparisons, intervals, kinds
+from fetal_jax.evaluate import comparisons, intervals
 from fetal_jax.evaluate.comparisons import BASELINE, AllPredictions, PairedDifference
 from fetal_jax.runtime.errors import UserError
+from fetal_jax.train import regimes
 from fetal_jax.train.predictions import Predictions
 
 LEAST_POINTS = 3  # fewer do not make a curve
@@ -86,14 +87,14 @@ def curve(
     problems: a sentence is added for what could not be compared.
 
   Returns:
-    {use: curves} for each of `kinds.USES` in which a model has at least `LEAST_POINTS` numbers; None without any.
+    {use: curves} for each of `regimes.USES` in which a model has at least `LEAST_POINTS` numbers; None without any.
   """
   found = {}
-  for use in kinds.USES:
+  for use in regimes.USES:
     if runs := _runs(predictions, use, sizes, problems):
       found[use] = _curves(runs, problems)
   ran = {regime for by_regime in predictions.values() for regime in by_regime}
-  if not found and any(kinds.count(regime) for regime in ran):
+  if not found and any(regimes.count(regime) for regime in ran):
     problems.append(
       f'Accuracy by number of synthetic images: no model has predictions for {LEAST_POINTS} numbers; the scores of those '
       'that ran are in results.csv.'
@@ -144,9 +145,9 @@ def _points(
   A regime of a whole round stands for the regime of the same number of images too.
   """
   points: dict[int, str] = {}
-  for regime in sorted(by_regime, key=lambda name: kinds.count(name) is not None):
+  for regime in sorted(by_regime, key=lambda name: regimes.count(name) is not None):
     starts = regime == BASELINE and use != 'synthetic'
-    n = 0 if starts else kinds.images(regime, sizes) if kinds.use(regime) == use else None
+    n = 0 if starts else regimes.images(regime, sizes) if regimes.use(regime) == use else None
     if n is not None:
       points.setdefault(n, regime)
   return dict(sorted(points.items()))

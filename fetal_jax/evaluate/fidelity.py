@@ -1,23 +1,20 @@
-"""How close one set of images is to another, and how much of it it covers: distances between sets of features.
+"""Fidelity and diversity of one set of images against another: FID, KID, precision, recall, density, coverage.
 
-Pure functions of feature arrays [n, d]. None of them knows what the features are; `evaluate.features` makes them.
+Pure functions of feature arrays [n, d]. None of them knows what the features are; `evaluate.encoders` makes them.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy import linalg
 
-from fetal_jax.evaluate.copies.neighbours import (
-  balls_around,
-  nearest_distances,
-  neighbour_distances,
-  products,
-)
+from fetal_jax.evaluate.neighbours import balls_around, nearest_distances, neighbour_distances, products
+from fetal_jax.evaluate.results import ClassFidelity, FidelityScores, FidelitySet
 
 _CHUNK = 4096
 
@@ -25,7 +22,7 @@ Features = Float[np.ndarray, 'n d'] | Float[Array, 'n d']
 
 
 class KernelDistance(NamedTuple):
-  """Mean of the KID over subsets, its standard deviation (None if there is but one), and what they were."""
+  """Mean of the KID over subsets, its standard deviation (None if there is but one), their number and size."""
 
   mean: float
   sd: float | None
@@ -34,7 +31,7 @@ class KernelDistance(NamedTuple):
 
 
 def moments(features: Features) -> tuple[Float[np.ndarray, ' d'], Float[np.ndarray, 'd d']]:
-  """Mean and unbiased covariance in float64, in chunks.
+  """Computes mean and unbiased covariance in float64, in chunks.
 
   Raises:
     ValueError: fewer than two vectors.
@@ -56,7 +53,7 @@ def gaussian_distance(
   mean_b: Float[np.ndarray, ' d'],
   covariance_b: Float[np.ndarray, 'd d'],
 ) -> float:
-  """Squared Fréchet (2-Wasserstein) distance of two Gaussians, in float64.
+  """Computes the squared Fréchet (2-Wasserstein) distance of two Gaussians, in float64.
 
   |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), Dowson and Landau, 1982. The last trace is the sum of the singular
   values of Σ_a^½ Σ_b^½, which holds for singular covariances too and stays real.
@@ -72,7 +69,7 @@ def _square_root(covariance: Float[np.ndarray, 'd d']) -> Float[np.ndarray, 'd d
 
 
 def frechet_distance(a: Features, b: Features) -> float:
-  """Fréchet inception distance (Heusel et al., 2017, arXiv:1706.08500, equation 6): `gaussian_distance` of both sets.
+  """Computes the Fréchet inception distance (Heusel et al., 2017, arXiv:1706.08500, equation 6): `gaussian_distance` of both sets.
 
   It is biased upwards by about 1/n: compare only at equal n. With n <= d the covariances are singular, which is
   well defined but far from the value at large n.
@@ -86,7 +83,7 @@ def frechet_distance(a: Features, b: Features) -> float:
 def kernel_distance(
   a: Features, b: Features, subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> KernelDistance:
-  """Kernel inception distance (Bińkowski et al., 2018, arXiv:1801.01401, section 4).
+  """Computes the kernel inception distance (Bińkowski et al., 2018, arXiv:1801.01401, section 4).
 
   The unbiased estimate of MMD² with k(x, y) = (x·y / d + 1)³,
   Σ_{i≠j} k(a_i, a_j) / m(m-1) + Σ_{i≠j} k(b_i, b_j) / m(m-1) - 2 Σ_{ij} k(a_i, b_j) / m²,
@@ -100,8 +97,8 @@ def kernel_distance(
     seed: of the draws.
 
   Returns:
-    Mean and sd over the subsets. Subsets overlap, so the sd tells of a single subset's scatter, and where
-    m is close to a set's size, of less than that.
+    Mean and sd over the subsets. Subsets overlap: the sd is the scatter of a single subset, and less than that where
+    m is close to a set's size.
 
   Raises:
     ValueError: fewer than two vectors in a set, or no subset.
@@ -127,7 +124,7 @@ def kernel_distance(
 
 @jax.jit
 def _kernel_sums(a: Float[Array, 'm d'], b: Float[Array, 'm d']) -> tuple[Float[Array, ' m'], ...]:
-  """Sums over each row of the kernel matrices a-a and b-b without their diagonals, and a-b."""
+  """Sums each row of the kernel matrices a-a and b-b without their diagonals, and a-b."""
 
   def kernel(x: Float[Array, 'm d'], y: Float[Array, 'm d']) -> Float[Array, 'm m']:
     return (products(x, y) / x.shape[1] + 1) ** 3
@@ -137,7 +134,7 @@ def _kernel_sums(a: Float[Array, 'm d'], b: Float[Array, 'm d']) -> tuple[Float[
 
 
 def precision_recall(real: Features, fake: Features, k: int = 3) -> tuple[float, float]:
-  """Improved precision and recall (Kynkäänniemi et al., 2019, arXiv:1904.06991, equations 1 and 2).
+  """Computes improved precision and recall (Kynkäänniemi et al., 2019, arXiv:1904.06991, equations 1 and 2).
 
   Precision: the share of `fake` that lies in a ball around a real vector; recall: the share of `real` that lies
   in a ball around a fake one. A ball reaches to its centre's k-th nearest neighbour in the centre's own set.
@@ -153,10 +150,10 @@ def precision_recall(real: Features, fake: Features, k: int = 3) -> tuple[float,
 
 
 def density_coverage(real: Features, fake: Features, k: int = 5) -> tuple[float, float]:
-  """Density and coverage (Naeem et al., 2020, arXiv:2002.09797, equations 3 and 4).
+  """Computes density and coverage (Naeem et al., 2020, arXiv:2002.09797, equations 3 and 4).
 
-  Density: in how many balls around real vectors a fake one lies, on average and in units of k; 1 is what
-  equal distributions have, more is possible. Coverage: the share of real vectors whose ball holds a fake one;
+  Density: the number of balls around real vectors that a fake one lies in, on average and in units of k; equal
+  distributions have 1, more is possible. Coverage: the share of real vectors whose ball holds a fake one;
   of equal distributions and equally many vectors, 1 - 1/2^k is expected. Balls as in `precision_recall`.
 
   Raises:
@@ -170,7 +167,7 @@ def density_coverage(real: Features, fake: Features, k: int = 5) -> tuple[float,
 
 
 def _centred(features: Features, centre: Float[np.ndarray, ' d']) -> Float[np.ndarray, 'n d']:
-  # Distances stay, and |x|² + |y|² - 2 x·y loses fewer digits near the origin.
+  # Distances stay the same, and |x|² + |y|² - 2 x·y loses fewer digits near the origin.
   return np.asarray(features - centre, np.float32)
 
 
@@ -186,12 +183,12 @@ def summarise(
   subsets: int = 100,
   subset_size: int = 1000,
   seed: int = 0,
-) -> dict[str, Any]:
-  """All figures of two labelled sets, over all classes and for each.
+) -> FidelitySet:
+  """Computes all figures of two labelled sets, over all classes and for each.
 
   Args:
     real: features of real images.
-    fake: of the images that are judged.
+    fake: features of the images that are judged.
     real_labels: index into `class_names` of each.
     fake_labels: likewise.
     class_names: the classes.
@@ -202,10 +199,8 @@ def summarise(
     seed: of the KID's subsets.
 
   Returns:
-    A dict that JSON can hold: `overall`, a dict of figures, and `per_class`, a list of such dicts with the class's
-    `name`. Figures are `n_real`, `n_fake`, `fid`, `kid`, `kid_sd`, `kid_subset_size`, `precision`, `recall`,
-    `density` and `coverage`; one that the sets are too small for is None, and `notes` says why, by figure. `notes` also
-    says where a FID rests on fewer images than there are features.
+    The figures; one that the sets are too small for is None, and `notes` says why. `notes` also says where a FID rests
+    on fewer images than there are features.
 
   Raises:
     ValueError: features are not finite or not of one width, or labels do not fit.
@@ -221,54 +216,56 @@ def summarise(
         f'labels span {np.min(labels)}..{np.max(labels)}, there are {len(class_names)} classes'
       )
 
-  def figures(real: np.ndarray, fake: np.ndarray) -> dict[str, Any]:
+  def figures(real: np.ndarray, fake: np.ndarray) -> FidelityScores:
     return _figures(real, fake, neighbours, coverage_neighbours, subsets, subset_size, seed)
 
-  return {
-    'overall': figures(real, fake),
-    'per_class': [
-      {'name': name, **figures(real[np.equal(real_labels, c)], fake[np.equal(fake_labels, c)])}
-      for c, name in enumerate(class_names)
-    ],
-  }
+  def of_class(c: int, name: str) -> ClassFidelity:
+    mine = figures(real[np.equal(real_labels, c)], fake[np.equal(fake_labels, c)])
+    return ClassFidelity(name=name, **msgspec.structs.asdict(mine))
+
+  return FidelitySet(
+    overall=figures(real, fake), per_class=[of_class(c, name) for c, name in enumerate(class_names)]
+  )
 
 
 def _figures(
   real: np.ndarray, fake: np.ndarray, k: int, k_coverage: int, subsets: int, subset_size: int, seed: int
-) -> dict[str, Any]:
+) -> FidelityScores:
   n_real, n_fake, dim = len(real), len(fake), real.shape[1]
   notes: dict[str, str] = {}
 
-  def unless_small(
-    names: Sequence[str],
-    least_real: int,
-    least_fake: int,
-    compute: Callable[[], Sequence[float | int | None]],
-  ) -> dict[str, float | int | None]:
+  def enough(least_real: int, least_fake: int, *figures: str) -> bool:
     if n_real >= least_real and n_fake >= least_fake:
-      return dict(zip(names, compute(), strict=True))
+      return True
     reason = f'needs {least_real} real and {least_fake} synthetic images; there are {n_real} and {n_fake}'
-    notes.update(dict.fromkeys(names, reason))
-    return dict.fromkeys(names)
+    notes.update(dict.fromkeys(figures, reason))
+    return False
 
-  def kid() -> tuple[float | int | None, ...]:
-    found = kernel_distance(real, fake, subsets, subset_size, seed)
-    if found.sd is None:
+  fid = frechet_distance(real, fake) if enough(2, 2, 'fid') else None
+  kid = None
+  if enough(2, 2, 'kid', 'kid_sd', 'kid_subset_size'):
+    kid = kernel_distance(real, fake, subsets, subset_size, seed)
+    if kid.sd is None:
       notes['kid_sd'] = 'both sets are no larger than a subset: there is one subset'
-    return found.mean, found.sd, found.subset_size
-
-  figures = {
-    'n_real': n_real,
-    'n_fake': n_fake,
-    **unless_small(['fid'], 2, 2, lambda: [frechet_distance(real, fake)]),
-    **unless_small(['kid', 'kid_sd', 'kid_subset_size'], 2, 2, kid),
-    **unless_small(['precision', 'recall'], k + 1, k + 1, lambda: precision_recall(real, fake, k)),
-    **unless_small(
-      ['density', 'coverage'], k_coverage + 1, 1, lambda: density_coverage(real, fake, k_coverage)
-    ),
-  }
-  if figures['fid'] is not None and min(n_real, n_fake) <= dim:
+  precision = recall = density = coverage = None
+  if enough(k + 1, k + 1, 'precision', 'recall'):
+    precision, recall = precision_recall(real, fake, k)
+  if enough(k_coverage + 1, 1, 'density', 'coverage'):
+    density, coverage = density_coverage(real, fake, k_coverage)
+  if fid is not None and min(n_real, n_fake) <= dim:
     notes['fid'] = (
       f'fewer images than the {dim} features: far above its value for many; compare at equal n only'
     )
-  return {**figures, 'notes': notes}
+  return FidelityScores(
+    n_real=n_real,
+    n_fake=n_fake,
+    fid=fid,
+    kid=kid and kid.mean,
+    kid_sd=kid and kid.sd,
+    kid_subset_size=kid and kid.subset_size,
+    precision=precision,
+    recall=recall,
+    density=density,
+    coverage=coverage,
+    notes=notes,
+  )

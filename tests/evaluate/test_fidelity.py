@@ -1,13 +1,14 @@
 """Every figure against a value worked out by hand, and against all pairs at once in numpy."""
 
 import itertools
-import json
 
+import msgspec
 import numpy as np
 import pytest
 from scipy import linalg
 
 from fetal_jax.evaluate import fidelity
+from fetal_jax.evaluate.results import FidelitySet
 
 NAMES = ('abdomen', 'brain', 'femur')
 
@@ -178,36 +179,36 @@ def test_summary_by_class():
   real, fake = normal(90), normal(60, seed=1)
   real_labels, fake_labels = np.repeat([0, 1], [50, 40]), np.repeat([0, 1, 2], [30, 27, 3])
   found = fidelity.summarise(real, fake, real_labels, fake_labels, NAMES, subset_size=20, subsets=4)
-  assert json.loads(json.dumps(found, allow_nan=False)) == found
+  assert msgspec.json.decode(msgspec.json.encode(found), type=FidelitySet) == found
 
-  overall, (abdomen, brain, femur) = found['overall'], found['per_class']
-  assert (overall['n_real'], overall['n_fake']) == (90, 60)
-  assert overall['notes'] == {}
-  assert overall['fid'] == pytest.approx(fidelity.frechet_distance(real, fake))
+  overall, (abdomen, brain, femur) = found.overall, found.per_class
+  assert (overall.n_real, overall.n_fake) == (90, 60)
+  assert overall.notes == {}
+  assert overall.fid == pytest.approx(fidelity.frechet_distance(real, fake))
   kid = fidelity.kernel_distance(real, fake, subsets=4, subset_size=20)
-  assert (overall['kid'], overall['kid_sd'], overall['kid_subset_size']) == (kid.mean, kid.sd, 20)
+  assert (overall.kid, overall.kid_sd, overall.kid_subset_size) == (kid.mean, kid.sd, 20)
 
-  assert [c['name'] for c in found['per_class']] == list(NAMES)
-  assert [(c['n_real'], c['n_fake']) for c in found['per_class']] == [(50, 30), (40, 27), (0, 3)]
-  assert (brain['precision'], brain['recall']) == fidelity.precision_recall(real[50:], fake[30:57])
-  assert (abdomen['density'], abdomen['coverage']) == fidelity.density_coverage(real[:50], fake[:30])
+  assert [c.name for c in found.per_class] == list(NAMES)
+  assert [(c.n_real, c.n_fake) for c in found.per_class] == [(50, 30), (40, 27), (0, 3)]
+  assert (brain.precision, brain.recall) == fidelity.precision_recall(real[50:], fake[30:57])
+  assert (abdomen.density, abdomen.coverage) == fidelity.density_coverage(real[:50], fake[:30])
   figures = ('fid', 'kid', 'kid_sd', 'kid_subset_size', 'precision', 'recall', 'density', 'coverage')
-  assert [femur[figure] for figure in figures] == [None] * len(figures)
-  assert femur['notes']['recall'] == 'needs 4 real and 4 synthetic images; there are 0 and 3'
+  assert [getattr(femur, figure) for figure in figures] == [None] * len(figures)
+  assert femur.notes['recall'] == 'needs 4 real and 4 synthetic images; there are 0 and 3'
 
 
 def test_summary_of_few_images_says_what_it_cannot_say():
   found = fidelity.summarise(
     normal(5, d=8), normal(4, d=8, seed=1), np.zeros(5, int), np.zeros(4, int), NAMES[:1]
   )
-  overall = found['overall']
-  assert overall['precision'] is not None
-  assert overall['coverage'] is None
-  assert overall['fid'] > 0
-  assert '8 features' in overall['notes']['fid']
+  overall = found.overall
+  assert overall.precision is not None
+  assert overall.coverage is None
+  assert overall.fid > 0
+  assert '8 features' in overall.notes['fid']
   same = fidelity.summarise(normal(9), normal(9, seed=1), np.zeros(9, int), np.zeros(9, int), NAMES[:1])
-  assert same['overall']['kid_sd'] is None
-  assert 'one subset' in same['overall']['notes']['kid_sd']
+  assert same.overall.kid_sd is None
+  assert 'one subset' in same.overall.notes['kid_sd']
 
 
 @pytest.mark.parametrize(

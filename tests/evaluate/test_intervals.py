@@ -1,21 +1,19 @@
 """Intervals against hand-made cases, against scipy's bootstrap and against how often they cover the truth."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from helpers.fake_predictions import NAMES, make, right_or_wrong, soft
 from scipy import stats
 
 from fetal_jax.evaluate.intervals import (
-  METRICS,
+  Spread,
   bootstrap_interval,
   by_group,
   over_seeds,
   patient_weights,
   score,
 )
-from fetal_jax.evaluate.scores import evaluate
+from fetal_jax.evaluate.scores import METRICS, evaluate
 from fetal_jax.runtime.errors import UserError
 
 
@@ -23,7 +21,7 @@ def test_scores_are_those_of_evaluate():
   predictions = soft()
   scores = evaluate(predictions.labels, predictions.probabilities, NAMES)
   for metric in METRICS:
-    assert score(predictions, metric) == pytest.approx(scores[metric])
+    assert score(predictions, metric) == pytest.approx(getattr(scores, metric))
 
 
 @pytest.mark.parametrize('metric', METRICS)
@@ -33,10 +31,10 @@ def test_a_weighted_score_is_the_score_of_images_repeated_as_often(metric):
   weights = np.random.default_rng(1).integers(0, 4, (120, 4)).astype(float)
   weights[predictions.labels == 2, 2] = 0
   weights[predictions.labels != 1, 3] = 0
-  found = METRICS[metric](predictions, weights)
+  found = METRICS[metric](predictions.labels, predictions.probabilities, weights)
   for column, value in zip(weights.T, found, strict=True):
     repeated = predictions.take(np.repeat(np.arange(120), column.astype(int)))
-    expected = evaluate(repeated.labels, repeated.probabilities, NAMES)[metric]
+    expected = getattr(evaluate(repeated.labels, repeated.probabilities, NAMES), metric)
     assert value == pytest.approx(np.nan if expected is None else expected, nan_ok=True)
 
 
@@ -99,7 +97,7 @@ def test_order_of_rows_does_not_matter_but_the_seed_does(metric):
   predictions = soft()
   shuffled = predictions.take(np.random.default_rng(5).permutation(120))
   a, b = (bootstrap_interval(p, metric, resamples=50) for p in (predictions, shuffled))
-  assert dataclasses.astuple(a) == dataclasses.astuple(b)
+  assert a == b
   assert a.low < a.value < a.high
   other = bootstrap_interval(predictions, metric, resamples=50, seed=1)
   assert other != a
@@ -141,14 +139,14 @@ def test_by_group():
   right = [1, 0, 1, 1, 1, 1]
   predictions = right_or_wrong(right, ['a', 'b', 'a', 'c', 'c', 'd'], machines=machines)
   rows = by_group(predictions, 'machine')
-  assert [(r['name'], r['n'], r['patients']) for r in rows] == [('Aloka', 2, 2), ('E6', 3, 3), ('', 1, 1)]
-  assert [r['accuracy'] for r in rows] == pytest.approx([1, 2 / 3, 1])
+  assert [(r.name, r.n, r.patients) for r in rows] == [('Aloka', 2, 2), ('E6', 3, 3), ('', 1, 1)]
+  assert [r.accuracy for r in rows] == pytest.approx([1, 2 / 3, 1])
   expected = bootstrap_interval(right_or_wrong([1, 0, 1], ['a', 'b', 'c']))
-  assert (rows[1]['low'], rows[1]['high']) == (expected.low, expected.high)
-  assert [r['why'] for r in rows] == ['every resample has the same score', '', 'one patient only']
-  assert [r['name'] for r in by_group(predictions, 'operator')] == ['']
+  assert (rows[1].low, rows[1].high) == (expected.low, expected.high)
+  assert [r.why for r in rows] == ['every resample has the same score', '', 'one patient only']
+  assert [r.name for r in by_group(predictions, 'operator')] == ['']
   opposite = right_or_wrong(np.logical_not(right), predictions.patients, machines=machines)
-  assert [r['accuracy'] for r in by_group([predictions, opposite], 'machine')] == pytest.approx([0.5] * 3)
+  assert [r.accuracy for r in by_group([predictions, opposite], 'machine')] == pytest.approx([0.5] * 3)
   with pytest.raises(ValueError, match='machine, operator, brain_plane'):
     by_group(predictions, 'label')
 
@@ -156,11 +154,11 @@ def test_by_group():
 def test_over_seeds():
   runs = [right_or_wrong(right, list('abcd')) for right in ([1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1])]
   found = over_seeds(runs)
-  assert found['values'] == pytest.approx([0.75, 0.5, 1])
-  assert found['mean'] == pytest.approx(0.75)
-  assert found['sd'] == pytest.approx(0.25)
-  assert over_seeds(runs[:1])['sd'] is None
-  assert over_seeds(runs, 'auroc') == {'values': [None] * 3, 'mean': None, 'sd': None}
+  assert found.values == pytest.approx([0.75, 0.5, 1])
+  assert found.mean == pytest.approx(0.75)
+  assert found.sd == pytest.approx(0.25)
+  assert over_seeds(runs[:1]).sd is None
+  assert over_seeds(runs, 'auroc') == Spread([None] * 3, None, None)
 
 
 def test_runs_on_other_images_are_refused():

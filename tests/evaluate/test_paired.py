@@ -1,16 +1,24 @@
 """Differences of two classifiers on the same images, against cases worked out by hand and against scipy."""
 
 import dataclasses
-import json
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from helpers.fake_predictions import right_or_wrong, soft
 from scipy import stats
 
-from fetal_jax.evaluate.intervals import METRICS, bootstrap_interval, score
-from fetal_jax.evaluate.paired import compare_regimes, exchange_test, mcnemar, paired_difference
+from fetal_jax.evaluate.intervals import Estimate, bootstrap_interval, score
+from fetal_jax.evaluate.paired import (
+  McNemar,
+  RegimeComparison,
+  compare_regimes,
+  exchange_test,
+  mcnemar,
+  paired_difference,
+)
+from fetal_jax.evaluate.scores import METRICS
 from fetal_jax.runtime.errors import UserError
 
 PATIENTS = np.arange(300) // 5
@@ -28,8 +36,8 @@ def _pair(gain, seed=0):
 def test_identical_predictions_differ_by_nothing():
   a = soft()
   for metric in METRICS:
-    assert dataclasses.astuple(paired_difference(a, a, metric)) == (0, 0, 0, '')
-  assert dataclasses.astuple(mcnemar(a, a)) == (0, 0, 1)
+    assert paired_difference(a, a, metric) == Estimate(0, 0, 0, '')
+  assert mcnemar(a, a) == McNemar(0, 0, 1)
   assert exchange_test(a, a) == 1
 
 
@@ -78,10 +86,10 @@ def test_mcnemar_by_hand():
   a = right_or_wrong([1] * 3 + [1] + [0] * 7 + [0] * 2, range(13))
   b = right_or_wrong([1] * 3 + [0] + [1] * 7 + [0] * 2, range(13))
   found = mcnemar(a, b)
-  assert (found.only_a, found.only_b) == (1, 7)
+  assert (found.only_baseline, found.only_regime) == (1, 7)
   assert found.p_value == pytest.approx(2 * (1 + 8) / 2**8)
   assert found.p_value == pytest.approx(stats.binomtest(7, 8).pvalue)
-  assert (mcnemar(b, a).only_a, mcnemar(b, a).p_value) == (7, pytest.approx(found.p_value))
+  assert (mcnemar(b, a).only_baseline, mcnemar(b, a).p_value) == (7, pytest.approx(found.p_value))
 
 
 def test_exchange_test_by_hand():
@@ -93,7 +101,9 @@ def test_exchange_test_by_hand():
   a, b = _pair((0.08, 0.01))
   a, b = (dataclasses.replace(p, patients=p.images) for p in (a, b))
   wins = mcnemar(a, b)
-  assert exchange_test(a, b, resamples=2 ** (wins.only_a + wins.only_b)) == pytest.approx(wins.p_value)
+  assert exchange_test(a, b, resamples=2 ** (wins.only_baseline + wins.only_regime)) == pytest.approx(
+    wins.p_value
+  )
 
 
 def test_exchange_test_keeps_its_level_where_mcnemar_does_not():
@@ -140,46 +150,40 @@ def test_compare_regimes():
     'synth_r12': [],
   }
   found = compare_regimes(runs, resamples=200)
-  json.dumps(found, allow_nan=False)
-  assert (found['baseline'], found['images'], found['patients']) == ('real', 120, 20)
-  assert list(found['regimes']) == ['real', 'synth_r1_then_real', 'synth_r1']
-  assert any('McNemar' in note and 'ignores' in note for note in found['notes'])
+  assert msgspec.json.decode(msgspec.json.encode(found), type=RegimeComparison) == found
+  assert (found.baseline, found.images, found.patients) == ('real', 120, 20)
+  assert list(found.regimes) == ['real', 'synth_r1_then_real', 'synth_r1']
+  assert any('McNemar' in note and 'ignores' in note for note in found.notes)
 
-  real, better, one = found['regimes'].values()
-  assert [r['seeds'] for r in (real, better, one)] == [2, 3, 1]
-  assert real['difference'] is real['p_value'] is real['mcnemar'] is None
-  for regime, entry in found['regimes'].items():
+  real, better, one = found.regimes.values()
+  assert [r.seeds for r in (real, better, one)] == [2, 3, 1]
+  assert real.difference is real.p_value is real.mcnemar is None
+  for regime, entry in found.regimes.items():
     for metric in METRICS:
       expected = bootstrap_interval(runs[regime], metric, resamples=200)
-      cell = entry['scores'][metric]
-      assert (cell['value'], cell['low'], cell['high']) == (expected.value, expected.low, expected.high)
-      assert cell['by_seed'] == [score(run, metric) for run in runs[regime]]
-  assert better['scores']['accuracy']['sd'] == pytest.approx(
-    np.std(better['scores']['accuracy']['by_seed'], ddof=1)
-  )
-  assert one['scores']['accuracy']['sd'] is None
+      cell = entry.scores[metric]
+      assert (cell.value, cell.low, cell.high) == (expected.value, expected.low, expected.high)
+      assert cell.by_seed == [score(run, metric) for run in runs[regime]]
+  assert better.scores['accuracy'].sd == pytest.approx(np.std(better.scores['accuracy'].by_seed, ddof=1))
+  assert one.scores['accuracy'].sd is None
 
   for metric in METRICS:
     expected = paired_difference(runs['real'], runs['synth_r1_then_real'], metric, resamples=200)
-    assert better['difference'][metric] == dataclasses.asdict(expected)
-  assert better['difference']['accuracy']['low'] > 0
-  assert better['p_value'] < 0.05
-  assert len(better['mcnemar']) == 2  # as many pairs as there are
-  assert len(one['mcnemar']) == 1
+    assert better.difference[metric] == expected
+  assert better.difference['accuracy'].low > 0
+  assert better.p_value < 0.05
+  assert len(better.mcnemar) == 2  # as many pairs as there are
+  assert len(one.mcnemar) == 1
   first = mcnemar(runs['real'][0], runs['synth_r1_then_real'][0])
-  assert better['mcnemar'][0] == {
-    'only_baseline': first.only_a,
-    'only_regime': first.only_b,
-    'p_value': first.p_value,
-  }
+  assert better.mcnemar[0] == first
 
 
 def test_without_the_baseline_there_are_no_differences():
   found = compare_regimes({'synth_r1': [soft()]}, metrics=['accuracy'], resamples=20)
-  assert found['baseline'] is None
-  assert found['regimes']['synth_r1']['difference'] is None
-  assert list(found['regimes']['synth_r1']['scores']) == ['accuracy']
-  assert math.isfinite(found['regimes']['synth_r1']['scores']['accuracy']['low'])
+  assert found.baseline is None
+  assert found.regimes['synth_r1'].difference is None
+  assert list(found.regimes['synth_r1'].scores) == ['accuracy']
+  assert math.isfinite(found.regimes['synth_r1'].scores['accuracy'].low)
 
 
 def test_regimes_on_other_images_are_named():

@@ -32,3 +32,15 @@ def soft(n=120, patients=20, seed=0, skill=0.4):
   # Two digits, so that there are ties.
   probabilities = (rng.dirichlet(np.ones(3), n) + skill * np.eye(3)[labels]).round(2) / (1 + skill)
   return make(labels, probabilities, np.random.default_rng(98).permutation(np.arange(n) % patients))
+
+
+def right(n, seed=0):
+  """Predictions of 40 images of 20 patients of which `n` are right, the same first ones for every `n` of a seed."""
+  answers = np.zeros(40, bool)
+  answers[np.random.default_rng(seed).permutation(40)[:n]] = True
+  return right_or_wrong(answers, np.repeat(np.arange(20), 2))
+
+
+def runs(**numbers):
+  """{regime: {seed 0: predictions with so many right}}."""
+  return {regime: {0: right(n)} for regime, n in numbers.items()}

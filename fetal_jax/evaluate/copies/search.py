@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from fetal_jax.evaluate.copies import neighbours
-from fetal_jax.evaluate.copies.neighbours import TILE
+from fetal_jax.evaluate import neighbours
+from fetal_jax.evaluate.neighbours import TILE
 from fetal_jax.runtime.errors import UserError
 
 SIDE = 32  # pixels: what images are averaged down to before their pixels are compared

@@ -1,8 +1,7 @@
-"""Copies are caught, fresh images are not, and every figure is what its paper says."""
-
-import json
+"""Copies are caught, fresh images are not, and the figures are those of the distances."""
 
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,12 +11,8 @@ from fetal_jax.data.sources.fetal_phantom import CLASS_NAMES, cohort, draw
 from fetal_jax.evaluate import encoders
 from fetal_jax.evaluate.copies import audit, search
 from fetal_jax.evaluate.copies.search import Transform
+from fetal_jax.evaluate.results import CopiesAudit
 from fetal_jax.runtime.errors import UserError
-
-
-def normal(n, mean=0.0, seed=0):
-  return np.random.default_rng(seed).standard_normal(n) + mean
-
 
 # Whole audits, of drawn planes
 
@@ -59,13 +54,13 @@ COPIES = [
   (123, lambda x: np.clip(x + np.random.default_rng(1).normal(0, 4, x.shape), 0, 255)),
 ]
 TRANSFORMS = [
-  ('none', [0, 0]),
-  ('horizontal', [0, 0]),
-  ('vertical', [0, 0]),
-  ('both', [0, 0]),
-  ('none', [1, -2]),
-  ('horizontal', [-1, 1]),
-  ('none', [0, 0]),
+  ('none', (0, 0)),
+  ('horizontal', (0, 0)),
+  ('vertical', (0, 0)),
+  ('both', (0, 0)),
+  ('none', (1, -2)),
+  ('horizontal', (-1, 1)),
+  ('none', (0, 0)),
 ]
 
 
@@ -75,32 +70,32 @@ def test_deliberate_copies_top_the_list_with_what_was_done_to_them(planes):
   places = [3 + 20 * i for i in range(len(COPIES))]
   for place, (source, change) in zip(places, COPIES, strict=True):
     synthetic[place] = change(train[source])
-  found = audit.audit(synthetic, train, heldout)['spaces']['pixel']['pairs']
+  found = audit.audit(synthetic, train, heldout).spaces['pixel'].pairs
   assert len(found) == 20
-  assert [p['distance'] for p in found] == sorted(p['distance'] for p in found)
-  caught = {p['synthetic']: (p['train'], p['flip'], p['shift']) for p in found[: len(COPIES)]}
+  assert [p.distance for p in found] == sorted(p.distance for p in found)
+  caught = {p.synthetic: (p.train, p.flip, p.shift) for p in found[: len(COPIES)]}
   expected = zip(places, COPIES, TRANSFORMS, strict=True)
   assert caught == {place: (source, *transform) for place, (source, _), transform in expected}
   for pair in found[: len(COPIES)]:
-    assert pair['ratio'] < 0.2
-    assert pair['heldout_percentile'] == 0
-  assert found[len(COPIES)]['ratio'] > 0.3
+    assert pair.ratio < 0.2
+    assert pair.heldout_percentile == 0
+  assert found[len(COPIES)].ratio > 0.3
 
 
 def test_fresh_images_are_not_called_copies(planes):
   train, heldout, fresh = planes
   found = audit.audit(fresh, train, heldout, encoder=ENCODER)
-  assert (found['n_synthetic'], found['n_train'], found['n_heldout']) == (FRESH, TRAIN, HELDOUT)
-  assert found['copied'] is False
-  for space in found['spaces'].values():
-    near = space['near']
-    low, high = near['interval']
+  assert (found.n_synthetic, found.n_train, found.n_heldout) == (FRESH, TRAIN, HELDOUT)
+  assert found.copied is False
+  for space in found.spaces.values():
+    near = space.near
+    low, high = near.interval
     assert low <= 0.01 <= high
-    assert near['rate'] == 2 / 251
-    assert space['duplicates']['count'] == 0
-    assert abs(space['c_t']) < 3
-    assert abs(space['authpct'] - space['authpct_heldout']) < 15
-    assert not space['notes']
+    assert near.rate == 2 / 251
+    assert space.duplicates.count == 0
+    assert abs(space.c_t) < 3
+    assert abs(space.authpct - space.authpct_heldout) < 15
+    assert not space.notes
 
 
 def test_a_single_copy_is_a_verdict_that_no_share_would_be(planes):
@@ -108,10 +103,10 @@ def test_a_single_copy_is_a_verdict_that_no_share_would_be(planes):
   synthetic = fresh.copy()
   synthetic[40] = np.clip(train[7, :, ::-1].astype(int) + 3, 0, 255)  # mirrored, and a little brighter
   found = audit.audit(synthetic, train, heldout)
-  space = found['spaces']['pixel']
-  assert space['near']['copied'] is False
-  assert space['duplicates']['indices'] == [40]
-  assert found['copied'] is True
+  space = found.spaces['pixel']
+  assert space.near.copied is False
+  assert space.duplicates.indices == [40]
+  assert found.copied is True
 
 
 def test_one_copy_in_ten_is_a_verdict_in_both_spaces(planes):
@@ -119,15 +114,15 @@ def test_one_copy_in_ten_is_a_verdict_in_both_spaces(planes):
   synthetic = fresh.copy()
   synthetic[::10] = train[: FRESH // 10, :, ::-1]
   found = audit.audit(synthetic, train, heldout, encoder=ENCODER)
-  assert found['copied'] is True
-  for name, space in found['spaces'].items():
-    assert space['name'] == name
-    assert space['near']['copied'] is True
-    assert space['near']['count'] >= 15
-    assert space['near']['interval'][0] > 0.01
-    assert [p['flip'] for p in space['pairs'][:15]] == ['horizontal'] * 15
-    assert {(p['synthetic'], p['train']) for p in space['pairs'][:15]} == {(10 * i, i) for i in range(15)}
-  json.loads(json.dumps(found, allow_nan=False))
+  assert found.copied is True
+  for name, space in found.spaces.items():
+    assert space.name == name
+    assert space.near.copied is True
+    assert space.near.count >= 15
+    assert space.near.interval[0] > 0.01
+    assert [p.flip for p in space.pairs[:15]] == ['horizontal'] * 15
+    assert {(p.synthetic, p.train) for p in space.pairs[:15]} == {(10 * i, i) for i in range(15)}
+  assert msgspec.json.decode(msgspec.json.encode(found), type=CopiesAudit) == found
 
 
 def test_figures_are_those_of_the_distances(planes):
@@ -138,25 +133,23 @@ def test_figures_are_those_of_the_distances(planes):
   to_train, of_heldout, among = distance(fresh), distance(heldout).min(1), distance(train)
   np.fill_diagonal(among, np.inf)
   median = np.median(of_heldout)
-  assert found['median_heldout'] == pytest.approx(median, rel=1e-5)
-  quantiles = found['ratio']['quantiles']
+  assert found.median_heldout == pytest.approx(median, rel=1e-5)
+  quantiles = found.ratio.quantiles
   np.testing.assert_allclose(
-    found['ratio']['synthetic'], np.quantile(to_train.min(1), quantiles) / median, rtol=1e-4
+    found.ratio.synthetic, np.quantile(to_train.min(1), quantiles) / median, rtol=1e-4
   )
-  np.testing.assert_allclose(
-    found['ratio']['heldout'], np.quantile(of_heldout, quantiles) / median, rtol=1e-4
-  )
-  assert sum(found['histogram']['synthetic']) == 40
-  assert sum(found['histogram']['heldout']) == 120
-  assert len(found['histogram']['edges']) == len(found['histogram']['heldout']) + 1
+  np.testing.assert_allclose(found.ratio.heldout, np.quantile(of_heldout, quantiles) / median, rtol=1e-4)
+  assert sum(found.histogram.synthetic) == 40
+  assert sum(found.histogram.heldout) == 120
+  assert len(found.histogram.edges) == len(found.histogram.heldout) + 1
   real = to_train.argmin(1)
-  assert found['authpct'] == 100 * np.mean(to_train.min(1) > among.min(1)[real])
+  assert found.authpct == 100 * np.mean(to_train.min(1) > among.min(1)[real])
   u = float(stats.mannwhitneyu(to_train.min(1), of_heldout).statistic)
-  assert found['nearer'] == pytest.approx(1 - u / (40 * 120), rel=1e-6)
+  assert found.nearer == pytest.approx(1 - u / (40 * 120), rel=1e-6)
   order = np.argsort(to_train.min(1))[:3]
-  assert [(p['synthetic'], p['train']) for p in found['pairs']] == [(i, real[i]) for i in order]
+  assert [(p.synthetic, p.train) for p in found.pairs] == [(i, real[i]) for i in order]
   percentiles = [100 * np.mean(of_heldout < to_train.min(1)[i]) for i in order]
-  assert [p['heldout_percentile'] for p in found['pairs']] == pytest.approx(percentiles)
+  assert [p.heldout_percentile for p in found.pairs] == pytest.approx(percentiles)
 
 
 def test_tiles_change_nothing(planes):
@@ -165,17 +158,14 @@ def test_tiles_change_nothing(planes):
     audit.audit(fresh[:50], train[:90], heldout[:120], encoder=ENCODER, tile=tile) for tile in (2048, 32)
   )
   for name in ('pixel', 'feature'):
-    a, b = whole['spaces'][name], tiled['spaces'][name]
-    assert a['authpct'] == b['authpct']
-    assert a['near']['count'] == b['near']['count']
-    assert a['near']['threshold'] == pytest.approx(b['near']['threshold'], rel=1e-5)
-    np.testing.assert_allclose(a['ratio']['synthetic'], b['ratio']['synthetic'], rtol=1e-5)
-    assert [(p['synthetic'], p['train'], p['flip'], p['shift']) for p in a['pairs']] == [
-      (p['synthetic'], p['train'], p['flip'], p['shift']) for p in b['pairs']
+    a, b = whole.spaces[name], tiled.spaces[name]
+    assert a.authpct == b.authpct
+    assert a.near.count == b.near.count
+    assert a.near.threshold == pytest.approx(b.near.threshold, rel=1e-5)
+    np.testing.assert_allclose(a.ratio.synthetic, b.ratio.synthetic, rtol=1e-5)
+    assert [(p.synthetic, p.train, p.flip, p.shift) for p in a.pairs] == [
+      (p.synthetic, p.train, p.flip, p.shift) for p in b.pairs
     ]
-
-
-# The statistics
 
 
 def test_authenticity_is_the_papers_by_loops():
@@ -203,50 +193,8 @@ def test_authenticity_is_the_papers_by_loops():
     other = min(np.linalg.norm(real[nearest] - real[j]) for j in range(30) if j != nearest)
     expected.append(np.linalg.norm(x - real[nearest]) > other)
   found = audit.compare(fake, real, rng.standard_normal((9, 2)), Plane())
-  assert found['authpct'] == 100 * np.mean(expected)
-  assert 0 < found['authpct'] <= 75
-
-
-def test_c_t_is_negative_for_copies_and_has_the_known_size():
-  # Of normal distances one sd apart: P(nearer) = Φ(1/√2); the score is that less a half over its null deviation.
-  m, n = 4000, 3000
-  near, far = normal(m, -1.0), normal(n, seed=1)
-  score, nearer = audit.copying_score(near, far)
-  assert nearer == pytest.approx(stats.norm.cdf(1 / np.sqrt(2)), abs=0.02)
-  assert score == pytest.approx((0.5 - nearer) * m * n / np.sqrt(m * n * (m + n + 1) / 12), rel=1e-9)
-  assert score < -30
-  assert audit.copying_score(near + 2, far)[0] > 30
-
-
-def test_c_t_of_equal_distributions_is_standard_normal_and_of_ties_is_scipys():
-  scores = [audit.copying_score(normal(60, seed=2 * i), normal(80, seed=2 * i + 1))[0] for i in range(400)]
-  assert stats.kstest(scores, 'norm').pvalue > 0.01
-  x, y = normal(50).round(), normal(70, 0.5, seed=1).round()
-  score, _ = audit.copying_score(x, y)
-  p = stats.mannwhitneyu(x, y, alternative='less', method='asymptotic', use_continuity=False).pvalue
-  assert stats.norm.cdf(score) == pytest.approx(p, rel=1e-9)
-
-
-@pytest.mark.parametrize(('n', 'r'), [(99, 1), (150, 1), (1000, 10)])
-def test_fresh_images_are_near_as_often_as_the_rate_says(n, r):
-  """Also where few held-out images make an uncertain threshold and a large synthetic set makes a narrow interval."""
-  rng = np.random.default_rng(0)
-  found = [audit.near_share(rng.exponential(size=5000), rng.exponential(size=n)) for _ in range(300)]
-  assert found[0]['rate'] == r / (n + 1)
-  # Mean and spread of the beta distribution of the threshold's place, and 2.5 % of false alarms.
-  sd = stats.beta(r, n + 1 - r).std() / np.sqrt(300)
-  assert np.mean([f['share'] for f in found]) == pytest.approx(r / (n + 1), abs=4 * sd)
-  assert np.mean([f['copied'] for f in found]) < 0.05
-
-
-def test_the_share_below_the_first_percentile():
-  heldout = np.arange(1, 200.0)
-  found = audit.near_share(np.array([1.0, 1.5, 2.0, *range(3, 50)]), heldout)
-  assert (found['threshold'], found['count'], found['share']) == (2.0, 2, 0.04)  # strictly below
-  assert found['interval'] == pytest.approx([0.0048814, 0.1371376], rel=1e-4)  # of 2 of 50 by the tables
-  assert found['copied'] is False
-  assert found['p'] == pytest.approx(stats.betabinom.sf(1, 50, 2, 198))
-  assert audit.near_share(np.r_[np.zeros(10), np.full(90, 9.0)], heldout)['copied'] is True
+  assert found.authpct == 100 * np.mean(expected)
+  assert 0 < found.authpct <= 75
 
 
 # What is missing
@@ -255,28 +203,28 @@ def test_the_share_below_the_first_percentile():
 def test_small_sets_say_why(planes):
   train, heldout, fresh = planes
   found = audit.audit(fresh[:3], train[:1], heldout[:0])
-  space = found['spaces']['pixel']
-  assert found['copied'] is None
-  assert found['notes']['feature'] == 'no encoder was given'
+  space = found.spaces['pixel']
+  assert found.copied is None
+  assert found.notes['feature'] == 'no encoder was given'
   missing = ('near', 'c_t', 'ratio', 'histogram', 'authpct', 'authpct_heldout', 'median_heldout', 'nearer')
   for name in missing:
-    assert space[name] is None
-    assert space['notes'][name]
-  assert space['notes']['near'] == 'needs 99 held-out images, there are 0'
-  assert [p['train'] for p in space['pairs']] == [0, 0, 0]
-  assert space['pairs'][0]['heldout_percentile'] is None
+    assert getattr(space, name) is None
+    assert space.notes[name]
+  assert space.notes['near'] == 'needs 99 held-out images, there are 0'
+  assert [p.train for p in space.pairs] == [0, 0, 0]
+  assert space.pairs[0].heldout_percentile is None
 
 
 def test_held_out_images_that_are_in_the_training_set(planes):
   train, _, fresh = planes
-  space = audit.audit(fresh[:20], train[:120], train[:120])['spaces']['pixel']
-  assert (space['near'], space['ratio']) == (None, None)
-  assert 'themselves in the training set' in space['notes']['near']
-  assert 'themselves in the training set' in space['notes']['ratio']
-  equal = audit.audit(train[:5], train[:9], train[:9])['spaces']['pixel']
-  assert equal['c_t'] is None
-  assert equal['notes']['c_t'] == 'all distances are equal'
-  assert equal['authpct'] == 0
+  space = audit.audit(fresh[:20], train[:120], train[:120]).spaces['pixel']
+  assert (space.near, space.ratio) == (None, None)
+  assert 'themselves in the training set' in space.notes['near']
+  assert 'themselves in the training set' in space.notes['ratio']
+  equal = audit.audit(train[:5], train[:9], train[:9]).spaces['pixel']
+  assert equal.c_t is None
+  assert equal.notes['c_t'] == 'all distances are equal'
+  assert equal.authpct == 0
 
 
 def test_nothing_to_audit_is_refused(planes):
@@ -313,10 +261,10 @@ def test_a_class_of_near_images_is_no_alarm_when_labels_are_given(planes):
   labels, of_heldout = np.arange(FRESH) >= 110, np.r_[0, 0, np.ones(248, int), np.zeros(100, int)]
   blind = audit.audit(fresh, train, heldout[:250])
   found = audit.audit(fresh, train, heldout, synthetic_labels=labels.astype(int), heldout_labels=of_heldout)
-  assert blind['copied'] is True
-  assert found['copied'] is False
-  assert found['n_heldout'] == 102 + round(102 / 110 * 40)
-  assert found['notes']['n_heldout'].startswith('139 of 350')
+  assert blind.copied is True
+  assert found.copied is False
+  assert found.n_heldout == 102 + round(102 / 110 * 40)
+  assert found.notes['n_heldout'].startswith('139 of 350')
 
 
 def test_where_a_class_is_rare_among_held_out_images_the_synthetic_side_gives_way(planes):
@@ -324,12 +272,12 @@ def test_where_a_class_is_rare_among_held_out_images_the_synthetic_side_gives_wa
   labels, of_heldout = np.arange(FRESH) % 2, (np.arange(HELDOUT) >= 20).astype(int)  # 20 of one class
   found = audit.audit(fresh, train, heldout, synthetic_labels=labels, heldout_labels=of_heldout)
   rare = round(FRESH // 2 * 20 / (HELDOUT - 20))  # as many as go with all of the common class
-  assert found['n_heldout'] == HELDOUT
-  assert found['n_judged'] == FRESH // 2 + rare
-  assert found['notes']['n_judged'].startswith(f'{FRESH // 2 + rare} of {FRESH} synthetic images')
-  assert found['spaces']['pixel']['near'] is not None
-  pairs = audit.audit(fresh, train, heldout)['spaces']['pixel']['pairs']
-  assert [p['synthetic'] for p in found['spaces']['pixel']['pairs']] == [p['synthetic'] for p in pairs]
+  assert found.n_heldout == HELDOUT
+  assert found.n_judged == FRESH // 2 + rare
+  assert found.notes['n_judged'].startswith(f'{FRESH // 2 + rare} of {FRESH} synthetic images')
+  assert found.spaces['pixel'].near is not None
+  pairs = audit.audit(fresh, train, heldout).spaces['pixel'].pairs
+  assert [p.synthetic for p in found.spaces['pixel'].pairs] == [p.synthetic for p in pairs]
 
 
 # Pictures
@@ -339,7 +287,7 @@ def test_pairs_are_drawn_side_by_side(planes):
   train, heldout, fresh = planes
   synthetic = fresh[:5].copy()
   synthetic[2] = np.roll(train[42][::-1], (2, -4), (0, 1))
-  pairs = audit.audit(synthetic, train, heldout, pairs=2)['spaces']['pixel']['pairs']
+  pairs = audit.audit(synthetic, train, heldout, pairs=2).spaces['pixel'].pairs
   picture = np.asarray(audit.draw_pairs(synthetic, train, pairs))
   side, margin = 128, 2  # twice the images' size: rows of 96 pixels at least
   assert picture.shape[0] == 2 * (side + margin) + margin

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fetal_jax.evaluate.copies import neighbours
+from fetal_jax.evaluate import neighbours
 
 
 def points(n, d=3, seed=0):
