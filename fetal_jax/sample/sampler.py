@@ -15,10 +15,9 @@ from fetal_jax.diffusion.sample import image_keys, make_sample
 from fetal_jax.runtime import devices
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
+from fetal_jax.runtime.keys import stage_key
 from fetal_jax.sample import batch_size as batch_size_lib
 from fetal_jax.sample.trained import Trained, load_trained
-
-_STAGE_KEY = 2
 
 
 class Sampler:
@@ -118,7 +117,7 @@ class Sampler:
     batch_size = -(-batch_size // trained.mesh.size) * trained.mesh.size
     sample = self.compiled(batch_size, **settings)
     params = self._params(guidance_scale)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _STAGE_KEY), round)
+    key = jax.random.fold_in(stage_key(seed, 'sample'), round)
     for start in range(0, len(labels), batch_size):
       count = min(batch_size, len(labels) - start)
       rows = np.minimum(np.arange(start, start + batch_size), len(labels) - 1)  # padding repeats the last

@@ -7,13 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from fetal_jax import networks
 from fetal_jax.data import loader
 from fetal_jax.data.augment import augment
 from fetal_jax.runtime import devices
@@ -22,14 +20,14 @@ from fetal_jax.train.state import ClassifierState
 
 
 def normalise(images: jax.Array, mean: float, std: float) -> jax.Array:
-  """[0, 1] to what the classifiers see."""
+  """Maps [0, 1] to what the classifiers see: zero mean and unit variance over typical images."""
   return (images - mean) / std
 
 
 def init_state(
   key: jax.Array, net: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int]
 ) -> ClassifierState:
-  """Fresh weights and optimiser; pure."""
+  """Makes fresh weights and optimiser; pure, for `jax.jit` or `jax.eval_shape`."""
   variables = net.init(key, jnp.zeros((1, *image_shape)))
   return ClassifierState(
     step=jnp.zeros((), jnp.int32), variables=dict(variables), opt_state=optimizer.init(variables['params'])
@@ -90,7 +88,7 @@ def make_update(
     step: Callable[..., Any] = functools.partial(one_step, key)
     if skip_nonfinite:
       step = skipping.leaving_out(step)
-    if batch['labels'].shape[0] == 1:  # a loop of one is dearer than none on the CPU
+    if batch['labels'].shape[0] == 1:  # on the CPU a loop of one costs more than none
       return step(state, jax.tree.map(lambda a: a[0], batch))
     return jax.lax.scan(step, state, batch)
 
@@ -118,16 +116,31 @@ class Task:
 
 
 def make_task(
-  config: ml_collections.ConfigDict,
   name: str,
-  num_classes: int,
+  net: Any,
   image_shape: tuple[int, int, int],
   mesh: Mesh,
+  *,
+  learning_rate: float,
+  mean: float,
+  std: float,
+  rotation_degrees: float,
+  flips: bool,
+  skip_nonfinite: bool = False,
 ) -> Task:
-  """Builds the model `name` and its jitted functions for this config."""
-  c = config.classify
-  net: Any = networks.make_classifier(config, name, num_classes)
-  optimizer = optax.adam(c.learning_rate)
+  """Builds the jitted functions of a classifier.
+
+  Args:
+    name: of the model.
+    net: its linen module.
+    image_shape: (H, W, C).
+    mesh: the devices.
+    learning_rate: of Adam.
+    mean, std: see `normalise`.
+    rotation_degrees, flips: see `augment`.
+    skip_nonfinite: whether a step that is not finite is left out.
+  """
+  optimizer = optax.adam(learning_rate)
   init = functools.partial(init_state, net=net, optimizer=optimizer, image_shape=image_shape)
   shapes = jax.eval_shape(init, jax.random.key(0))
   sharding = devices.state_sharding(mesh, shapes)
@@ -135,15 +148,15 @@ def make_task(
   update = make_update(
     net,
     optimizer,
-    mean=c.mean,
-    std=c.std,
-    rotation_degrees=c.rotation_degrees,
-    flips=c.flips,
-    skip_nonfinite=c.skip_nonfinite > 0,
+    mean=mean,
+    std=std,
+    rotation_degrees=rotation_degrees,
+    flips=flips,
+    skip_nonfinite=skip_nonfinite,
   )
 
   def probabilities(variables: Any, images: jax.Array) -> jax.Array:
-    logits = net.apply(variables, normalise(images.astype(jnp.float32) / 255.0, c.mean, c.std), train=False)
+    logits = net.apply(variables, normalise(images.astype(jnp.float32) / 255.0, mean, std), train=False)
     return jax.nn.softmax(logits.astype(jnp.float32))
 
   overview.log_parameters({name: shapes.variables['params']})
@@ -163,7 +176,7 @@ def make_task(
 
 
 def predict(task: Task, variables: Any, source: loader.Source, *, batch_size: int) -> np.ndarray:
-  """Class probabilities float32 [n, K] of all images of a source, in order."""
+  """Computes the class probabilities float32 [n, K] of all images of a source, in order."""
   batch_size = -(-min(batch_size, len(source.indices)) // task.mesh.size) * task.mesh.size
   results = []
   for batch in loader.evaluation_batches(source, batch_size=batch_size):
@@ -173,5 +186,5 @@ def predict(task: Task, variables: Any, source: loader.Source, *, batch_size: in
 
 
 def accuracy(probabilities: np.ndarray, source: loader.Source) -> float:
-  """Share of a source's images whose most probable class is the label."""
+  """Computes the share of a source's images whose most probable class is the label."""
   return float(np.mean(probabilities.argmax(-1) == source.labels[source.indices]))

@@ -7,31 +7,31 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import grain.python as grain
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 from absl import logging
 from jax.sharding import Mesh
-from PIL import Image
 
 from fetal_jax import config as config_lib
 from fetal_jax import networks
 from fetal_jax.data import loader, prepare
-from fetal_jax.data.grid import grid
-from fetal_jax.diffusion.sample import image_keys, make_sample
+from fetal_jax.diffusion.sample import make_sample
 from fetal_jax.runtime import devices
 from fetal_jax.runtime.checkpoint import Checkpointer, log_resumption
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
+from fetal_jax.runtime.keys import stage_key
 from fetal_jax.runtime.metrics import MetricWriter
-from fetal_jax.runtime.progress import duration
-from fetal_jax.train import diffusion_step, initial, loop, overview
+from fetal_jax.runtime.units import duration
+from fetal_jax.train import diffusion_actions, diffusion_step, initial, loop, overview
+from fetal_jax.train.diffusion_actions import Action
 from fetal_jax.train.state import DiffusionState
 
 
 def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
-  """Trains the diffusion model on the training side of the split, or goes on where it stopped.
+  """Trains the diffusion model on the training side of the split, or resumes where it stopped.
 
   Leaves `diffusion/checkpoints`, `diffusion/samples/step_*.png` and `logs/diffusion` in the workdir.
 
@@ -41,231 +41,215 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   Raises:
     UserError: the data is not prepared, the loss is not finite, or the checkpoint is of another config.
   """
-  workdir = pathlib.Path(workdir)
-  c = config.diffusion
-  with Checkpointer(workdir / 'diffusion' / 'checkpoints', keep=c.keep_checkpoints) as checkpointer:
+  workdir, diffusion = pathlib.Path(workdir), config.diffusion
+  with Checkpointer(workdir / 'diffusion' / 'checkpoints', keep=diffusion.keep_checkpoints) as checkpointer:
     start = checkpointer.latest_step() or 0
     if start:
-      meta = checkpointer.restore_meta(start)
-      _check_same(config, meta['config'], checkpointer.directory)
-    if start >= c.steps:
+      _check_same(config, checkpointer.restore_meta(start)['config'], checkpointer.directory)
+    if start >= diffusion.steps:
       logging.info('diffusion: done before (%d steps).', start)
       return False
 
     data = prepare.load(workdir)
-    num_classes = len(data.records.class_names)
-    mesh = devices.make_mesh(config.mesh.data, config.mesh.fsdp)
-    devices.check_batch(mesh, c.batch_size // c.microbatches, 'diffusion.batch_size')
-    nets, optimizers = (
-      diffusion_step.make_networks(config, num_classes),
-      diffusion_step.make_optimizers(config),
-    )
-    process = networks.make_training_process(config)
-    key = jax.random.fold_in(jax.random.key(config.seed), _STAGE_KEY)
-    init = functools.partial(
-      diffusion_step.init_state,
-      nets=nets,
-      optimizers=optimizers,
-      image_shape=data.images.shape[1:],
-      ema_rates=tuple(c.ema_rates),
-    )
-    key_init, key_train, key_held_out, key_preview = jax.random.split(key, 4)
-    shapes = jax.eval_shape(init, key_init)
-    sharding = devices.state_sharding(mesh, shapes)
-
     # The training side only: the generator and its guide never see a test image.
     source = loader.Source(data.images, data.records.labels, data.split.train)
     batches = loader.training_batches(
-      [source], batch_size=c.batch_size, steps_per_call=c.steps_per_call, seed=config.seed
+      [source],
+      batch_size=diffusion.batch_size,
+      steps_per_call=diffusion.steps_per_call,
+      seed=config.seed,
     )
-    accounts: dict[str, Any] = {}
-    resumed: dict[str, Any] = {}
-    if start:
-      _check_same_data(meta, data, checkpointer.directory)
-      accounts, resumed = meta.get('init_from', {}), meta.get('loop', {})
-      state, _ = checkpointer.restore(start, devices.placed(shapes, sharding))
-      batches.set_state(meta['loader'])
-      log_resumption('diffusion', start, c.steps)
-    else:
-      state = jax.jit(init, out_shardings=sharding)(key_init)
-      if c.init_from:
-        state, accounts = _start_from_files(config, nets, state, data.images.shape[1:], mesh)
-    update = diffusion_step.make_update(
-      nets,
-      optimizers,
-      process,
-      key=key_train,
-      microbatches=c.microbatches,
-      random_flip=c.random_flip,
-      ema_rates=tuple(c.ema_rates),
-      ema_warmup=c.ema_warmup,
-      skip_nonfinite=c.skip_nonfinite > 0,
+    training = _build(config, data)
+    begun = (
+      _resume(config, training, data, checkpointer, start, batches) if start else _start(config, training)
     )
-    batch_sharding = devices.batch_sharding(mesh, axis=1)
-    # The state is donated: a step updates it in place. Batches are spread over all devices.
-    update_jit = jax.jit(
-      update,
-      donate_argnums=0,
-      in_shardings=(sharding, batch_sharding),
-      out_shardings=(sharding, devices.replicated(mesh)),
-    )
-    example = {
-      'images': jax.ShapeDtypeStruct((c.steps_per_call, c.batch_size, *data.images.shape[1:]), jnp.uint8),
-      'labels': jax.ShapeDtypeStruct((c.steps_per_call, c.batch_size), jnp.int32),
-    }
     clock = time.monotonic()
-    lowered = update_jit.lower(shapes, example)
-    compiled = lowered.compile()
-    logging.info('diffusion: compiled in %s.', duration(time.monotonic() - clock))
-    overview.log_parameters(state.params)
-    overview.log_cost('diffusion', lowered, compiled, steps=c.steps_per_call, microbatches=c.microbatches)
+    compiled = _compile(config, training, data.images.shape[1:])
 
-    status = ''
     with MetricWriter(workdir / 'logs' / 'diffusion', start_step=start) as writer:
-
-      def log(step: int, means: dict[str, float]) -> str:
-        nonlocal status
-        checkpointer.check()
-        writer.write_scalars(step, means)
-        status = _status(means)
-        return status
-
-      def save(step: int, state: DiffusionState, account: dict[str, Any]) -> None:
-        checkpointer.save(
-          step,
-          state,
-          {
-            'config': config_lib.to_dict(config),
-            'class_names': list(data.records.class_names),
-            'split_hash': data.info['split_hash'],
-            'init_from': accounts,
-            'loader': batches.get_state(),
-            'loop': account,
-          },
-        )
-
-      actions: list[tuple[int, Callable[[int, DiffusionState], None]]] = []
-      if 'guide' in nets and len(data.split.validation):
-        actions.append(
-          (c.eval_every, _held_out(config, nets['guide'], process, data, mesh, key_held_out, writer))
-        )
-      if 'unet' in nets:
-        actions.append((c.preview_every, _preview(config, nets, data, mesh, key_preview, writer, workdir)))
+      log = _Log(checkpointer, writer)
       loop.train(
-        state,
+        begun.state,
         compiled,
-        devices.put_batches(mesh, batches, ('images', 'labels')),
+        devices.put_batches(training.mesh, batches, ('images', 'labels')),
+        loop.Schedule(
+          start=start,
+          steps=diffusion.steps,
+          steps_per_call=diffusion.steps_per_call,
+          images_per_step=diffusion.batch_size,
+          log_every=diffusion.log_every,
+          save_every=diffusion.checkpoint_every,
+        ),
+        loop.Hooks(
+          log=log,
+          actions=_actions(config, training, data, writer, workdir / 'diffusion' / 'samples'),
+          save=functools.partial(_save, checkpointer, _about(config, data, begun), batches),
+        ),
         title='diffusion',
-        start=start,
-        steps=c.steps,
-        steps_per_call=c.steps_per_call,
-        images_per_step=c.batch_size,
-        log_every=c.log_every,
-        on_log=log,
-        actions=actions,
-        save_every=c.checkpoint_every,
-        save=save,
-        resumed=resumed,
-        skip_nonfinite=c.skip_nonfinite,
+        resumed=begun.account,
+        skip_nonfinite=diffusion.skip_nonfinite,
         log_seconds=0.0,
       )
   logging.info(
     'diffusion: %s steps in %s, %s; checkpoint %s',
-    f'{c.steps - start:,}',
+    f'{diffusion.steps - start:,}',
     duration(time.monotonic() - clock),
-    status,
-    checkpointer.directory / str(c.steps),
+    log.status,
+    checkpointer.directory / str(diffusion.steps),
   )
   return True
 
 
-def _start_from_files(
-  config: ml_collections.ConfigDict,
-  nets: Mapping[str, Any],
-  state: DiffusionState,
-  image_shape: tuple[int, int, int],
-  mesh: Mesh,
-) -> tuple[DiffusionState, dict[str, Any]]:
-  """The state with the weights of `init_from`, which are also where the averages start; and its account."""
-  params, accounts = initial.diffusion_params(config, nets, devices.to_host(mesh, state.params), image_shape)
-  averages = tuple(params['unet'] for _ in state.ema)
-  return dataclasses.replace(
-    state, params=devices.put_like(params, state.params), ema=devices.put_like(averages, state.ema)
-  ), accounts
+# MARK: Networks, first state, compilation
 
 
-_STAGE_KEY = 1  # folded into the run's key; the sample stage folds 2, classifiers 3
+@dataclasses.dataclass(frozen=True)
+class _Training:
+  """What is trained, before there is a state.
+
+  Attributes:
+    mesh: the devices.
+    nets: linen modules by name.
+    init: makes the first state from a key; jitted.
+    shapes: shapes and shardings of the state.
+    update: see `diffusion_step.make_update`; jitted, the state donated.
+    key_init, key_held_out, key_preview: of the first weights, of the held-out images' noise, of the previews'.
+  """
+
+  mesh: Mesh
+  nets: Mapping[str, Any]
+  init: Callable[[jax.Array], DiffusionState]
+  shapes: DiffusionState
+  update: jax.stages.Wrapped
+  key_init: jax.Array
+  key_held_out: jax.Array
+  key_preview: jax.Array
 
 
-def _status(means: Mapping[str, float]) -> str:
-  names = {
-    'unet/loss': 'loss',
-    'guide/loss': 'guide loss',
-    'guide/accuracy': 'guide accuracy',
-    'img_per_s': 'img/s',
-  }
-  return ', '.join(f'{title} {means[name]:.4g}' for name, title in names.items() if name in means)
-
-
-def _held_out(config, guide, process, data, mesh, key, writer) -> Callable[[int, DiffusionState], None]:
-  source = loader.Source(data.images, data.records.labels, data.split.validation)
-  accuracy = diffusion_step.make_held_out_accuracy(guide, process, key)
-  # Rounded up to whole devices; the padding is masked.
-  size = -(-min(config.diffusion.batch_size, len(source.indices)) // mesh.size) * mesh.size
-
-  def evaluate(step: int, state: DiffusionState) -> None:
-    sums = []
-    for number, batch in enumerate(loader.evaluation_batches(source, batch_size=size)):
-      del batch['real']
-      sums.append(accuracy(state.params['guide'], devices.put_batch(mesh, batch), number))
-    means = loop.average(sums)
-    writer.write_scalars(step, means)
-    quarters = ' '.join(
-      f'{means[f"guide/heldout_accuracy_q{q}"]:.2f}' for q in range(diffusion_step.QUARTILES)
-    )
-    logging.info('diffusion: step %d, held-out accuracy of the guide by quarter of t: %s', step, quarters)
-
-  return evaluate
-
-
-def _preview(config, nets, data, mesh, key, writer, workdir) -> Callable[[int, DiffusionState], None]:
-  c = config.diffusion
-  num_classes, rows = len(data.records.class_names), c.preview_per_class
-  scale = config.sample.guidance_scale if 'guide' in nets else 0.0
-  sample = jax.jit(
-    make_sample(
-      nets['unet'],
-      nets.get('guide'),
-      networks.make_sampling_process(config, 'ddim', c.preview_steps),
-      image_shape=data.images.shape[1:],
-      method='ddim',
-      guidance_scale=scale,
-    ),
-    out_shardings=devices.replicated(mesh),
+def _build(config: ml_collections.ConfigDict, data: prepare.Prepared) -> _Training:
+  """Builds the networks and their training step for the prepared data."""
+  diffusion = config.diffusion
+  mesh = devices.make_mesh(config.mesh.data, config.mesh.fsdp)
+  devices.check_batch(mesh, diffusion.batch_size // diffusion.microbatches, 'diffusion.batch_size')
+  nets = diffusion_step.make_networks(config, len(data.records.class_names))
+  optimizers, rates = diffusion_step.make_optimizers(config), tuple(diffusion.ema_rates)
+  key_init, key_train, key_held_out, key_preview = jax.random.split(stage_key(config.seed, 'diffusion'), 4)
+  init = functools.partial(
+    diffusion_step.init_state,
+    nets=nets,
+    optimizers=optimizers,
+    image_shape=data.images.shape[1:],
+    ema_rates=rates,
   )
-  total = num_classes * rows
-  padded = -(-total // mesh.size) * mesh.size
-  indices = np.arange(padded)
-  labels = devices.put_batch(mesh, np.minimum(indices // rows, num_classes - 1).astype(np.int32))
-  keys = image_keys(key, jnp.asarray(indices))
+  shapes = jax.eval_shape(init, key_init)
+  sharding = devices.state_sharding(mesh, shapes)
+  update = diffusion_step.make_update(
+    nets,
+    optimizers,
+    networks.make_training_process(config),
+    key=key_train,
+    microbatches=diffusion.microbatches,
+    random_flip=diffusion.random_flip,
+    ema_rates=rates,
+    ema_warmup=diffusion.ema_warmup,
+    skip_nonfinite=diffusion.skip_nonfinite > 0,
+  )
+  return _Training(
+    mesh=mesh,
+    nets=nets,
+    init=jax.jit(init, out_shardings=sharding),
+    shapes=devices.placed(shapes, sharding),
+    update=jax.jit(
+      update,
+      donate_argnums=0,  # a step updates the state in place
+      in_shardings=(sharding, devices.batch_sharding(mesh, axis=1)),  # batches are spread over all devices
+      out_shardings=(sharding, devices.replicated(mesh)),
+    ),
+    key_init=key_init,
+    key_held_out=key_held_out,
+    key_preview=key_preview,
+  )
 
-  def draw(step: int, state: DiffusionState) -> None:
-    params = {'unet': state.ema[0], **({'guide': state.params['guide']} if scale else {})}
-    images = np.asarray(sample(params, keys, labels))[:total]
-    picture: Image.Image = grid(
-      images.reshape(num_classes, rows, *images.shape[1:]), data.records.class_names
-    )
-    if jax.process_index() == 0:
-      folder = pathlib.Path(workdir) / 'diffusion' / 'samples'
-      folder.mkdir(parents=True, exist_ok=True)
-      picture.save(folder / f'step_{step:07d}.png')
-      writer.write_images(step, {'samples': np.asarray(picture.convert('RGB'))})
 
-  return draw
+def _compile(
+  config: ml_collections.ConfigDict, training: _Training, image_shape: tuple[int, int, int]
+) -> Callable[..., Any]:
+  """Compiles the training step, and logs what it costs."""
+  diffusion, clock = config.diffusion, time.monotonic()
+  leading = (diffusion.steps_per_call, diffusion.batch_size)
+  batch = {
+    'images': jax.ShapeDtypeStruct((*leading, *image_shape), jnp.uint8),
+    'labels': jax.ShapeDtypeStruct(leading, jnp.int32),
+  }
+  lowered = training.update.lower(training.shapes, batch)
+  compiled = lowered.compile()
+  logging.info('diffusion: compiled in %s.', duration(time.monotonic() - clock))
+  overview.log_parameters(training.shapes.params)
+  overview.log_cost(
+    'diffusion',
+    lowered,
+    compiled,
+    steps=diffusion.steps_per_call,
+    microbatches=diffusion.microbatches,
+  )
+  return compiled
 
 
-def _check_same_data(meta: dict[str, Any], data: prepare.Prepared, directory: pathlib.Path) -> None:
-  """A checkpoint goes on only with the classes and the split that it was trained on."""
+# MARK: Start, resume, save
+
+
+@dataclasses.dataclass(frozen=True)
+class _Begun:
+  """Where the training begins.
+
+  Attributes:
+    state: of the first step.
+    init_from: by network, the file that the very first weights came from.
+    account: of the loop; see `loop.train`.
+  """
+
+  state: DiffusionState
+  init_from: Mapping[str, initial.LoadedFile]
+  account: loop.Account
+
+
+def _start(config: ml_collections.ConfigDict, training: _Training) -> _Begun:
+  """Makes the first state; weights of `init_from` are also where the averages start."""
+  state = training.init(training.key_init)
+  if not config.diffusion.init_from:
+    return _Begun(state, {}, {})
+  params, loaded = initial.diffusion_params(
+    config.diffusion.init_from,
+    training.nets,
+    devices.to_host(training.mesh, state.params),
+    (config.data.image_size, config.data.image_size, config.data.channels),
+    new_attention_order=config.diffusion.init_new_attention_order,
+  )
+  averages = tuple(params['unet'] for _ in state.ema)
+  state = dataclasses.replace(
+    state, params=devices.put_like(params, state.params), ema=devices.put_like(averages, state.ema)
+  )
+  return _Begun(state, loaded, {})
+
+
+def _resume(
+  config: ml_collections.ConfigDict,
+  training: _Training,
+  data: prepare.Prepared,
+  checkpointer: Checkpointer,
+  step: int,
+  batches: grain.DatasetIterator,
+) -> _Begun:
+  """Reads the checkpoint of `step`, and sets `batches` to it."""
+  _check_same_data(checkpointer.restore_meta(step), data, checkpointer.directory)
+  state, meta = checkpointer.restore(step, training.shapes)
+  batches.set_state(meta['loader'])
+  log_resumption('diffusion', step, config.diffusion.steps)
+  return _Begun(state, meta['init_from'], meta['loop'])
+
+
+def _check_same_data(meta: Mapping[str, Any], data: prepare.Prepared, directory: pathlib.Path) -> None:
+  """Refuses to resume with other classes or another split than the checkpoint was trained on."""
   names = list(data.records.class_names)
   if meta['class_names'] != names:
     raise UserError(
@@ -277,7 +261,7 @@ def _check_same_data(meta: dict[str, Any], data: prepare.Prepared, directory: pa
 
 
 def _check_same(config: ml_collections.ConfigDict, old: dict[str, Any], directory: pathlib.Path) -> None:
-  """A checkpoint goes on only with the settings that it was trained with."""
+  """Refuses to resume with other settings than the checkpoint was trained with."""
   now, before = (
     {k: v for k, v in config_lib.decisive(c, 'diffusion').items() if not k.startswith('data.')}
     for c in (config, config_lib.from_dict(old))
@@ -285,3 +269,93 @@ def _check_same(config: ml_collections.ConfigDict, old: dict[str, Any], director
   changed = [f'{k}: was {before.get(k)}, is {now[k]}' for k in now if now[k] != before.get(k)]
   if changed:
     raise UserError(f'{directory}: trained with other settings ({"; ".join(changed)}); use a new --workdir')
+
+
+def _about(config: ml_collections.ConfigDict, data: prepare.Prepared, begun: _Begun) -> dict[str, Any]:
+  """Returns what all checkpoints of this training say, as JSON."""
+  return {
+    'config': config_lib.to_dict(config),
+    'class_names': list(data.records.class_names),
+    'split_hash': data.info['split_hash'],
+    'init_from': begun.init_from,
+  }
+
+
+def _save(
+  checkpointer: Checkpointer,
+  about: Mapping[str, Any],
+  batches: grain.DatasetIterator,
+  step: int,
+  state: DiffusionState,
+  account: loop.Account,
+) -> None:
+  """Writes a checkpoint with everything that `_resume` needs."""
+  checkpointer.save(step, state, {**about, 'loader': batches.get_state(), 'loop': account})
+
+
+# MARK: Logs, held-out images, previews
+
+
+class _Log:
+  """The log of the training; `status` is the last one in a few words."""
+
+  def __init__(self, checkpointer: Checkpointer, writer: MetricWriter) -> None:
+    self._checkpointer, self._writer = checkpointer, writer
+    self.status = ''
+
+  def __call__(self, step: int, means: dict[str, float]) -> str:
+    """Writes means, and returns the most important ones in a few words."""
+    self._checkpointer.check()
+    self._writer.write_scalars(step, means)
+    titles = {
+      'unet/loss': 'loss',
+      'guide/loss': 'guide loss',
+      'guide/accuracy': 'guide accuracy',
+      'img_per_s': 'img/s',
+    }
+    self.status = ', '.join(f'{title} {means[name]:.4g}' for name, title in titles.items() if name in means)
+    return self.status
+
+
+def _actions(
+  config: ml_collections.ConfigDict,
+  training: _Training,
+  data: prepare.Prepared,
+  writer: MetricWriter,
+  folder: pathlib.Path,
+) -> list[tuple[int, Action]]:
+  """Returns the actions of this training: held-out accuracy of the guide, previews of the UNet."""
+  diffusion, nets, mesh = config.diffusion, training.nets, training.mesh
+  actions = []
+  if 'guide' in nets and len(data.split.validation):
+    process = networks.make_training_process(config)
+    action = diffusion_actions.held_out_accuracy(
+      diffusion_step.make_held_out_accuracy(nets['guide'], process, training.key_held_out),
+      loader.Source(data.images, data.records.labels, data.split.validation),
+      mesh,
+      writer,
+      batch_size=diffusion.batch_size,
+    )
+    actions.append((diffusion.eval_every, action))
+  if 'unet' in nets:
+    scale = config.sample.guidance_scale if 'guide' in nets else 0.0
+    sample = make_sample(
+      nets['unet'],
+      nets.get('guide'),
+      networks.make_sampling_process(config, 'ddim', diffusion.preview_steps),
+      image_shape=data.images.shape[1:],
+      method='ddim',
+      guidance_scale=scale,
+    )
+    action = diffusion_actions.preview(
+      sample,
+      data.records.class_names,
+      mesh,
+      training.key_preview,
+      writer,
+      folder,
+      per_class=diffusion.preview_per_class,
+      guided=scale > 0,
+    )
+    actions.append((diffusion.preview_every, action))
+  return actions

@@ -1,12 +1,11 @@
-"""The weights that a run starts from where it does not start from scratch: `init_from` of the config."""
+"""The published weights that a run starts from: the files of `init_from` in the config."""
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
-import ml_collections
 import numpy as np
 from absl import logging
 
@@ -36,62 +35,74 @@ def load(path: str) -> Weights:
   """Reads a file of weights.
 
   Raises:
-    UserError: it is not there, damaged, or of another kind.
+    UserError: it is missing, damaged, or of another kind.
   """
   return Weights(pathlib.Path(path), weight_files.load(path), sha256(path))
 
 
+class LoadedFile(TypedDict):
+  """What was loaded into a network, as JSON for its checkpoints.
+
+  Attributes:
+    file: name of the file.
+    sha256: of its bytes.
+    changes: by entry of the file, what was changed to make it fit.
+  """
+
+  file: str
+  sha256: str
+  changes: dict[str, str]
+
+
 def diffusion_params(
-  config: ml_collections.ConfigDict,
+  paths: Sequence[str],
   nets: Mapping[str, Any],
   fresh: Mapping[str, Any],
   image_shape: tuple[int, int, int],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Parameters of the UNet and the guide with those of `config.diffusion.init_from` in their place.
+  *,
+  new_attention_order: bool = False,
+) -> tuple[dict[str, Any], dict[str, LoadedFile]]:
+  """Loads the UNet and the guide from files.
 
   Args:
-    config: of the run.
+    paths: of the files, at most one for each network.
     nets: linen modules 'unet' and 'guide', those that are trained.
     fresh: their parameters as initialised, on the host.
     image_shape: (H, W, C).
+    new_attention_order: the order of the UNet's attention heads in its file; see `guided_diffusion.describe`.
 
   Returns:
-    The parameters, and by network an account of what was loaded.
+    The parameters, fresh ones where no file has any, and by network what was loaded.
 
   Raises:
-    UserError: a file is of no network that is trained, two are of the same one, or the sizes differ.
+    UserError: a file is of no network that is trained, two files are of the same one, or sizes differ.
   """
-  params, accounts = dict(fresh), {}
-  for path in config.diffusion.init_from:
+  params: dict[str, Any] = dict(fresh)
+  loaded: dict[str, LoadedFile] = {}
+  for path in paths:
     weights = load(path)
     name = 'unet' if any(entry.startswith('output_blocks.') for entry in weights.state) else 'guide'
     if 'input_blocks.0.0.weight' not in weights.state:
       raise UserError(f'config.diffusion.init_from={path}: not a UNet or classifier of guided-diffusion')
     if name not in nets:
       raise UserError(
-        f'config.diffusion.init_from={path}: weights of the {name}, which config.diffusion.train={config.diffusion.train} '
+        f'config.diffusion.init_from={path}: weights of the {name}, which config.diffusion.train={next(iter(nets))} '
         'leaves out'
       )
-    if name in accounts:
+    if name in loaded:
       raise UserError(f'config.diffusion.init_from={path}: a second file of the {name}; leave one out')
     try:
-      new_order = name == 'unet' and config.diffusion.init_new_attention_order
+      new_order = name == 'unet' and new_attention_order
       described = guided_diffusion.describe(nets[name], image_shape, use_new_attention_order=new_order)
       variables, changes = guided_diffusion.fit(weights.state, described, {'params': fresh[name]})
     except UserError as error:
       raise UserError(
         f'config.diffusion.init_from={path}: {error}. Set config.diffusion.{name} to the network of the file'
       ) from error
-    params[name], accounts[name] = (
-      variables['params'],
-      {
-        'file': weights.path.name,
-        'sha256': weights.sha256,
-        'changes': changes,
-      },
-    )
+    params[name] = variables['params']
+    loaded[name] = {'file': weights.path.name, 'sha256': weights.sha256, 'changes': dict(changes)}
     _log(name, weights, changes, variables)
-  return params, accounts
+  return params, loaded
 
 
 def assign(paths: Sequence[str], networks: Mapping[str, Mapping[str, Any]]) -> dict[str, Weights]:
@@ -136,10 +147,10 @@ def assign(paths: Sequence[str], networks: Mapping[str, Mapping[str, Any]]) -> d
 
 
 def classifier_variables(name: str, weights: Weights, fresh: Mapping[str, Any]) -> dict[str, Any]:
-  """Variables of the classifier `name`, those of the file in place of `fresh` ones (on the host).
+  """Returns the variables of the classifier `name`: those of the file in place of the `fresh` ones (on the host).
 
   Raises:
-    UserError: the network is not the file's.
+    UserError: the file is of another network.
   """
   try:
     variables, changes = convert.fit(name, weights.state, fresh)
@@ -153,7 +164,7 @@ def classifier_variables(name: str, weights: Weights, fresh: Mapping[str, Any]) 
 
 
 def _log(name: str, weights: Weights, changes: Mapping[str, str], variables: Mapping[str, Any]) -> None:
-  """Says what was loaded and what was not."""
+  """Logs what was loaded and what was not."""
   fresh = sum(said.startswith(adapt.NOT_LOADED) for said in changes.values())
   leaves = jax.tree.leaves(variables)
   logging.info(

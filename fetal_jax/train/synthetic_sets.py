@@ -1,11 +1,10 @@
-"""Which synthetic images a regime trains on: whole rounds, the first so many, or those that the filter kept."""
+"""The synthetic images that a regime trains on: whole rounds, the first so many, or those that the filter kept."""
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 from jaxtyping import Int
 
@@ -15,9 +14,8 @@ from fetal_jax.data.loader import Source
 from fetal_jax.data.rounds.writer import check_files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike, read_json
+from fetal_jax.train import kept as kept_lib
 from fetal_jax.train import regimes
-
-KEPT = 'synthetic/kept.json'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +25,7 @@ class SyntheticSets:
   Attributes:
     rounds: all images of each round.
     hashes: of each round's files.
-    kept: of each round the images that the filter kept; None where there is no filter's result.
+    kept: of each round the images that the filter kept; None where the filter has not run.
   """
 
   rounds: Mapping[int, Source]
@@ -35,7 +33,7 @@ class SyntheticSets:
   kept: Mapping[int, Int[np.ndarray, ' n']] | None = None
 
   def sources(self, name: str) -> list[Source]:
-    """The synthetic images that regime `name` itself trains on, round after round.
+    """Returns the synthetic images that regime `name` itself trains on, round after round.
 
     Raises:
       UserError: there are fewer images than the regime counts, or the filter has not run.
@@ -47,14 +45,14 @@ class SyntheticSets:
     if not regime.kept:
       return chosen
     if self.kept is None:
-      raise UserError(f'regime {name}: {KEPT} is not there; run --stage=filter')
+      raise UserError(f'regime {name}: {kept_lib.NAME} is missing; run --stage=filter')
     return [
       dataclasses.replace(source, indices=self.kept[r])
       for r, source in zip(regime.rounds, chosen, strict=True)
     ]
 
   def fingerprint(self, name: str) -> str:
-    """Identifies the synthetic images that regime `name` trains on, its start included."""
+    """Returns what identifies the synthetic images that regime `name` trains on, its start included."""
     regime = regimes.synthetic(name)
     used = sorted(self.rounds) if regime.count else sorted(regime.rounds)
     marks = [self.hashes[r] for r in used]
@@ -64,12 +62,12 @@ class SyntheticSets:
 
 
 def first_images(rounds: Sequence[Source], count: int) -> list[Source]:
-  """The first `count` images of the rounds together, equally many a class (but for a remainder).
+  """Returns the first `count` images of the rounds together, equally many a class (a remainder goes to the first).
 
-  So a smaller set is part of every larger one, and as many images as a round has are that round.
+  So a smaller set is part of every larger one, and with as many images as round 1 has, the set is round 1.
 
   Raises:
-    UserError: there are not so many.
+    UserError: there are fewer.
   """
   num_classes = 1 + max(int(source.labels.max()) for source in rounds)
   left = count // num_classes + (np.arange(num_classes) < count % num_classes)
@@ -91,10 +89,11 @@ def first_images(rounds: Sequence[Source], count: int) -> list[Source]:
 
 def load(
   workdir: PathLike,
-  config: ml_collections.ConfigDict,
   count: int,
   class_names: Sequence[str],
   *,
+  image_size: int,
+  channels: int,
   kept: bool = False,
 ) -> SyntheticSets:
   """Reads rounds 1 to `count` of a run, and (`kept`) what the filter kept of them.
@@ -115,24 +114,12 @@ def load(
         f'({", ".join(class_names)}); use a new --workdir'
       )
     check_files(folder, manifest)
-    images, labels, _ = decode.read_images(folder, config.data.image_size, config.data.channels)
+    images, labels, _ = decode.read_images(folder, image_size, channels)
     rounds[r] = Source(images, labels, np.arange(len(images)), real=False)
     hashes[r] = round_hash(manifest)
-  return SyntheticSets(rounds, hashes, _read_kept(workdir, hashes) if kept else None)
+  return SyntheticSets(rounds, hashes, kept_lib.read_indices(workdir, hashes) if kept else None)
 
 
 def round_hash(manifest: Mapping[str, Any]) -> str:
-  """Identifies a round by the hashes of its shards."""
+  """Returns what identifies a round: a hash of the hashes of its shards."""
   return config_lib.config_hash([shard['sha256'] for shard in manifest['shards']])
-
-
-def _read_kept(workdir: pathlib.Path, hashes: Mapping[int, str]) -> dict[int, Int[np.ndarray, ' n']] | None:
-  if not (workdir / KEPT).is_file():
-    return None
-  rounds = read_json(workdir / KEPT)['rounds']
-  for r, mark in hashes.items():
-    if rounds.get(str(r), {}).get('round_hash') != mark:
-      raise UserError(
-        f'{workdir / KEPT}: was made from another round {r}; delete this file and run --stage=filter'
-      )
-  return {r: np.asarray(rounds[str(r)]['kept'], np.int64) for r in hashes}

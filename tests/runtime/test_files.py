@@ -171,11 +171,10 @@ def test_what_is_damaged_of_a_round_is_made_again(round_1, tmp_path, kind, caplo
 @pytest.mark.parametrize('kind', damage.KINDS)
 def test_nobody_reads_the_images_of_a_damaged_round(round_1, tmp_path, kind):
   folder = pathlib.Path(shutil.copytree(round_1, tmp_path / 'synthetic' / 'round_1'))
-  config = tiny.make_config('--config.data.image_size=16')
   data = types.SimpleNamespace(images=np.empty((0, 16, 16, 1), np.uint8))
   manifest = files.read_json(folder / 'manifest.json')
   readers = (
-    lambda: synthetic_sets.load(tmp_path, config, 1, PLAN.class_names),
+    lambda: synthetic_sets.load(tmp_path, 1, PLAN.class_names, image_size=16, channels=1),
     lambda: evaluate_stage.load_rounds(tmp_path, [manifest], data),
     lambda: list(select.select(tmp_path).examples()),
     lambda: examples.synthetic_examples(folder, 3),

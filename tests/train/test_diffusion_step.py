@@ -160,21 +160,21 @@ def test_the_optimizer_clips_by_the_global_norm_and_warms_up():
 _ON_DEVICES = """
 import json, pickle, sys
 import jax
-from fetal_jax import parallel
+from fetal_jax.runtime import devices
 from tests.train import test_diffusion_step as t
 
 with open(sys.argv[1], 'rb') as f:
   first = pickle.load(f)
 results = {}
 for fsdp in (1, 4):
-  mesh = parallel.make_mesh(-1, fsdp)
-  sharding = parallel.state_sharding(mesh, first)
+  mesh = devices.make_mesh(-1, fsdp)
+  sharding = devices.state_sharding(mesh, first)
   state = jax.device_put(first, sharding)
-  update = jax.jit(t.make_update().__wrapped__, in_shardings=(sharding, parallel.batch_sharding(mesh, 1)),
-                   out_shardings=(sharding, parallel.replicated(mesh)))
+  update = jax.jit(t.make_update().__wrapped__, in_shardings=(sharding, devices.batch_sharding(mesh, 1)),
+                   out_shardings=(sharding, devices.replicated(mesh)))
   losses = []
   for _ in range(3):
-    state, sums = update(state, parallel.put_batch(mesh, jax.device_get(t.batch(1)), axis=1))
+    state, sums = update(state, devices.put_batch(mesh, jax.device_get(t.batch(1)), axis=1))
     losses.append([float(s.sum()) for name in ('unet/loss', 'guide/loss') for s in sums[name][:1]])
   spread = sum(
     len(a.sharding.device_set) > 1 and not a.is_fully_replicated for a in jax.tree.leaves(state.params)

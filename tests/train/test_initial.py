@@ -119,7 +119,9 @@ def test_guided_diffusions_weights_take_the_place_of_fresh_ones(tmp_path, caplog
     for name, net in nets.items()
   }
   with caplog.at_level('INFO', 'absl'):
-    params, accounts = initial.diffusion_params(config, nets, fresh, (16, 16, 1))
+    params, accounts = initial.diffusion_params(
+      config.diffusion.init_from, nets, fresh, (16, 16, 1), new_attention_order=True
+    )
 
   adapted = {
     'unet': {'input_blocks.0.0.weight', 'out.2.weight', 'out.2.bias', 'label_emb.weight'},
@@ -141,12 +143,12 @@ def test_guided_diffusions_weights_take_the_place_of_fresh_ones(tmp_path, caplog
 
   config.diffusion.init_from = (files['unet'][0],) * 2
   with pytest.raises(UserError, match='a second file of the unet; leave one out'):
-    initial.diffusion_params(config, nets, fresh, (16, 16, 1))
+    initial.diffusion_params(config.diffusion.init_from, nets, fresh, (16, 16, 1), new_attention_order=True)
   config.diffusion.init_from = (files['guide'][0],)
   wide = {**nets, 'guide': nets['guide'].clone(width=64)}
   wider = jax.eval_shape(wide['guide'].init, jax.random.key(0), *inputs['guide'])['params']
   with pytest.raises(UserError, match=r'expected .*Set config\.diffusion\.guide to the network of the file'):
-    initial.diffusion_params(config, wide, {**fresh, 'guide': wider}, (16, 16, 1))
+    initial.diffusion_params(config.diffusion.init_from, wide, {**fresh, 'guide': wider}, (16, 16, 1))
 
 
 def test_guided_diffusions_weights_start_the_diffusion_stage(workdir, tmp_path):
@@ -169,15 +171,13 @@ def test_guided_diffusions_weights_start_the_diffusion_stage(workdir, tmp_path):
 
 
 def test_a_file_for_a_network_that_is_not_trained_is_refused(tmp_path):
-  config = smoke(diffusion__train='unet', sample__guidance_scale='0')
   path = write_safetensors(
     tmp_path / 'w.safetensors', {'input_blocks.0.0.weight': np.zeros((4, 3, 3, 3), np.float32)}
   )
   other = write_safetensors(tmp_path / 'x.safetensors', {'conv1.weight': np.zeros((4, 3, 3, 3), np.float32)})
   for file, message in [(path, 'weights of the guide, which .*train=unet leaves out'), (other, 'not a UNet')]:
-    config.diffusion.init_from = (file,)
     with pytest.raises(UserError, match=message):
-      initial.diffusion_params(config, {'unet': None}, {}, (16, 16, 1))
+      initial.diffusion_params((file,), {'unet': None}, {}, (16, 16, 1))
 
 
 def test_torchvisions_weights_start_the_classify_stage(workdir, tmp_path):
@@ -204,5 +204,5 @@ def test_torchvisions_weights_start_the_classify_stage(workdir, tmp_path):
 
 
 def test_a_missing_file_is_named_before_anything_runs():
-  with pytest.raises(UserError, match=r'config\.classify\.init_from=nowhere\.pth: no such file'):
+  with pytest.raises(UserError, match=r"config\.classify\.init_from='nowhere\.pth': no such file"):
     smoke(classify__init_from='nowhere.pth')

@@ -7,12 +7,25 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fetal_jax.runtime import signals
+from fetal_jax.runtime import devices, signals
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.train import loop
+from fetal_jax.train.loop import Hooks, Schedule
 
 
-def run(losses, *, start=0, steps=12, steps_per_call=2, log_every=4, norms=lambda step: 1.0, **kwargs):
+def run(
+  losses,
+  *,
+  start=0,
+  steps=12,
+  steps_per_call=2,
+  log_every=4,
+  save_every=0,
+  norms=lambda step: 1.0,
+  actions=(),
+  save=None,
+  resumed=None,
+):
   logged = []
 
   def update(state, batch):
@@ -26,14 +39,10 @@ def run(losses, *, start=0, steps=12, steps_per_call=2, log_every=4, norms=lambd
     start,
     update,
     itertools.repeat(None),
+    Schedule(start, steps, steps_per_call, images_per_step=8, log_every=log_every, save_every=save_every),
+    Hooks(lambda step, means: logged.append((step, means['loss'])) or '', actions, save),
     title='test',
-    start=start,
-    steps=steps,
-    steps_per_call=steps_per_call,
-    images_per_step=8,
-    log_every=log_every,
-    on_log=lambda step, means: logged.append((step, means['loss'])) or '',
-    **kwargs,
+    resumed=resumed,
   )
   return final, logged
 
@@ -150,7 +159,7 @@ def test_of_several_processes_one_is_enough(monkeypatch):
   # The others learn of it from the devices alone.
   monkeypatch.setattr(signals, 'requested', lambda: False)
   monkeypatch.setattr(
-    parallel, 'put_batch', lambda mesh, votes: jnp.asarray([*votes[:-1], stops.at == 'other'], jnp.int32)
+    devices, 'put_batch', lambda mesh, votes: jnp.asarray([*votes[:-1], stops.at == 'other'], jnp.int32)
   )
   stops.saved.clear()
   final, _ = run(stops.loss, steps=20, steps_per_call=1, save_every=100, save=stops.save)

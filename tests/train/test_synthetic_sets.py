@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from fetal_jax.data.loader import Source
-from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
-from fetal_jax.train import synthetic_sets
 from fetal_jax.train.synthetic_sets import SyntheticSets, first_images
 
 
@@ -75,11 +73,3 @@ def test_a_fingerprint_tells_other_images_apart():
 def test_without_the_filters_result_its_regimes_wait():
   with pytest.raises(UserError, match='run --stage=filter'):
     SyntheticSets({1: _round(0, 4)}, {1: 'a'}).sources('synth_r1_kept')
-
-
-def test_what_was_kept_of_other_rounds_is_refused(tmp_path):
-  files.write_json(
-    tmp_path / synthetic_sets.KEPT, {'rounds': {'1': {'round_hash': 'of another', 'kept': [0]}}}
-  )
-  with pytest.raises(UserError, match='another round 1; delete this file'):
-    synthetic_sets._read_kept(tmp_path, {1: 'a'})
