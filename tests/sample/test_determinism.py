@@ -14,11 +14,11 @@ from fetal_jax.sample.sampler import load_sampler
 ON_EIGHT = """
 import sys
 import numpy as np
-from fetal_jax import parallel
+from fetal_jax.runtime import devices
 from fetal_jax.sample.sampler import load_sampler
 labels, results = np.arange(40) % 6, {}
 for name, fsdp, batch in (('same', 1, 32), ('other', 1, 8), ('fsdp', 4, 32)):
-  sampler = load_sampler(sys.argv[1], mesh=parallel.make_local_mesh(fsdp))
+  sampler = load_sampler(sys.argv[1], mesh=devices.make_local_mesh(fsdp))
   results[name] = sampler(labels, batch_size=batch, steps=3, guidance_scale=2.0)
   spread = [a for a in sampler.trained.params['unet']['time_embed']['dense_1'].values() if a.ndim == 2]
   results[name + '_share'] = spread[0].addressable_shards[0].data.size / spread[0].size
