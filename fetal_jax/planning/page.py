@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fetal_jax.planning import machines
 from fetal_jax.planning.stages import Memory
+from fetal_jax.runtime.units import duration, size
 
 if TYPE_CHECKING:
   from fetal_jax.planning.plan import Plan
@@ -48,16 +49,16 @@ def _time(plan: 'Plan') -> list[str]:
   header = ('time', '', 'FLOPs', *(column.device.name for column in plan.columns))
   flops = [work.cost().flops for work in plan.stages.works]
   rows = [
-    (work.stage, work.what, number(flops[i]), *(about(column.seconds[i]) for column in plan.columns))
+    (work.stage, work.what, number(flops[i]), *(duration(column.seconds[i]) for column in plan.columns))
     for i, work in enumerate(plan.stages.works)
   ]
-  total = ('all', '', number(sum(flops)), *(about(sum(column.seconds)) for column in plan.columns))
+  total = ('all', '', number(sum(flops)), *(duration(sum(column.seconds)) for column in plan.columns))
   return table([header, *rows, total], left=2)
 
 
 def _memory(plan: 'Plan') -> list[str]:
   names = [column.device.name.split(' x ')[-1] for column in plan.columns]
-  sizes = [f', {gib(c.device.memory)}' if c.device.memory else '' for c in plan.columns]
+  sizes = [f', {size(c.device.memory)}' if c.device.memory else '' for c in plan.columns]
   rows: list[tuple[str, ...]] = [('memory of a device', 'state', *map(str.__add__, names, sizes))]
   advice = []
   for i, memory in enumerate(plan.stages.memories):
@@ -67,12 +68,12 @@ def _memory(plan: 'Plan') -> list[str]:
       state = memory.state / (plan.config.mesh.fsdp if column is plan.columns[0] else 1)
       room = _FILL * (column.device.memory or math.inf) - state
       fits = column.activations[i] <= room
-      cells.append(f'{"" if fits else "! "}{gib(state + column.activations[i])}')
+      cells.append(f'{"" if fits else "! "}{size(state + column.activations[i])}')
       if not fits:
         advice.append(
           f'! {memory.what} on {column.device.name}: {_remedy(memory, column.activations[i], room)}'
         )
-    rows.append((f'{memory.what}, batch {memory.batch}', gib(memory.state), *cells))
+    rows.append((f'{memory.what}, batch {memory.batch}', size(memory.state), *cells))
   return [*table(rows, left=1), *advice]
 
 
@@ -97,8 +98,8 @@ def _disk(plan: 'Plan') -> list[str]:
     'synthetic': 'PNGs',
     'classify': 'the selected weights of every run',
   }
-  rows = [(name, what[name], gib(size)) for name, size in disk.items()]
-  return table([('disk', '', ''), *rows, ('all', '', gib(sum(disk.values())))], left=2)
+  rows = [(name, what[name], size(count)) for name, count in disk.items()]
+  return table([('disk', '', ''), *rows, ('all', '', size(sum(disk.values())))], left=2)
 
 
 def _assumptions(plan: 'Plan') -> list[str]:
@@ -113,19 +114,11 @@ def _assumptions(plan: 'Plan') -> list[str]:
     'Estimates from shapes: nothing was compiled, no step was run, nothing was written. FLOPs are those of '
     'convolutions and matrix products, two a multiply-add. Time is FLOPs, bytes that operations write, and '
     f'operations, one after the other: {accelerators}{"" if here.fused else f"; {measured}"}. It includes '
-    f'compiling, about {about(compiling)}, which happens once. Expect half to twice as much, and downloads on '
+    f'compiling, about {duration(compiling)}, which happens once. Expect half to twice as much, and downloads on '
     'top; `make bench` measures a machine. Of the memory, state (weights, optimiser, averages) is exact, and '
     'the rest, activations, may be half or twice as much.'
   )
   return textwrap.wrap(words, WIDTH)
-
-
-def about(seconds: float) -> str:
-  """To two digits, for example `45 s`, `12 min`, `7.3 h`, `4.1 days`."""
-  for limit, unit, name in ((90, 1, 's'), (5400, 60, 'min'), (172_800, 3600, 'h'), (3e7, 86_400, 'days')):
-    if seconds < limit:
-      return f'{_digits(seconds / unit)} {name}'
-  return f'{_digits(seconds / 31_557_600)} years'
 
 
 def number(value: float) -> str:
@@ -134,14 +127,6 @@ def number(value: float) -> str:
     if value >= 10**power:
       return f'{value / 10**power:.3g} {letter}'
   return f'{value:.3g}' if value else '-'
-
-
-def gib(size: float) -> str:
-  """To two or three digits, for example `1.9 GiB`, `210 MiB`."""
-  for power, unit in ((30, 'GiB'), (20, 'MiB')):
-    if size >= 2**power:
-      return f'{_digits(size / 2**power)} {unit}'
-  return f'{size / 2**10:.0f} KiB'
 
 
 def table(rows: Sequence[Sequence[str]], left: int) -> list[str]:
@@ -155,7 +140,3 @@ def table(rows: Sequence[Sequence[str]], left: int) -> list[str]:
     for row in rows
   ]
   return [lines[0], '-' * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
-
-
-def _digits(value: float) -> str:
-  return f'{value:.1f}' if value < 9.95 else f'{value:.0f}'

@@ -7,6 +7,7 @@ from typing import Any
 
 from fetal_jax.report import paper, summary
 from fetal_jax.report.run import model_title, order
+from fetal_jax.runtime import units
 from fetal_jax.train.regimes import REGIMES
 
 DASH = '–'
@@ -239,15 +240,8 @@ def stages(results: dict[str, Any]) -> Table | None:
 
 
 def duration(seconds: float | None) -> str:
-  """Seconds as people say them: '41 s', '3 min 20 s', '7 h 05 min'."""
-  if seconds is None:
-    return DASH
-  s = round(seconds)
-  if s < 60:
-    return f'{s} s' if s else f'{seconds:.1f} s'
-  if s < 3600:
-    return f'{s // 60} min {s % 60:02d} s'
-  return f'{s // 3600} h {s % 3600 // 60:02d} min'
+  """Returns seconds in words, and a dash for None."""
+  return DASH if seconds is None else units.duration(seconds)
 
 
 def classes(run: dict[str, Any]) -> list[str]:

@@ -68,7 +68,7 @@ class Progress:
     if not fresh or not self._total:
       return 'time left unknown'
     seconds = (time.monotonic() - self._start) / fresh * (self._total - self._done)
-    return f'{duration(seconds)} left'
+    return f'{duration(round(seconds))} left'
 
   def close(self) -> None:
     """Removes the live line."""

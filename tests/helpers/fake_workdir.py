@@ -13,7 +13,7 @@ from fetal_jax.data import records as records_lib
 from fetal_jax.data import splits
 from fetal_jax.evaluate import filter as filtering
 from fetal_jax.report import kinds
-from fetal_jax.runtime import files
+from fetal_jax.runtime import files, run
 from fetal_jax.train import regimes as regimes_lib
 from fetal_jax.train import synthetic_sets
 
@@ -98,20 +98,13 @@ def _write_config(
     },
   }
   versions = {'python': '3.11.7', 'jax': '0.10.2', 'flax': '0.12.8', 'fetal_jax': '0.1.0'}
-  files.write_json(
-    workdir / 'config.json', {'config': config, 'versions': versions, 'git_commit': '0123456789abcdef'}
-  )
+  run.write(workdir, run.RunFile(config, versions, '0123456789abcdef'))
   seconds = {'prepare': 31.2, 'diffusion': 15_121.0, 'sample': 9200.0, 'classify': 802.0}
   stages = {
-    stage: {
-      'seconds': s,
-      'peak_memory_gib': 1.5 + i,
-      'finished': f'2026-01-0{i + 1}T10:00:00+00:00',
-      'device': '1 x cpu',
-    }
+    stage: run.StageAccount(s, 1.5 + i, f'2026-01-0{i + 1}T10:00:00+00:00', '1 x cpu', None)
     for i, (stage, s) in enumerate(seconds.items())
   }
-  files.write_json(workdir / 'logs' / 'stages.json', stages)
+  run.write_accounts(workdir, stages)
 
 
 def _write_data(workdir, rng, class_names, num_images, image_size, split):

@@ -8,7 +8,7 @@ import yaml
 from helpers import fake_workdir
 
 from fetal_jax.report import cards, stage
-from fetal_jax.runtime import files
+from fetal_jax.runtime import files, run
 
 CONFIG = ml_collections.ConfigDict({'report': {'show_real_images': False}})
 
@@ -97,10 +97,8 @@ def test_real_planes_bring_their_licence_and_citation(tmp_path):
 
 def test_names_cannot_break_the_front_matter(tmp_path):
   fake_workdir.make(tmp_path, models=(), num_images=60, image_size=8)
-  path = tmp_path / 'config.json'
-  asked = files.read_json(path)
-  asked['config']['name'] = 'a: "b"\n---\nlicense: mit <é>'
-  files.write_json(path, asked)
+  asked = run.read(tmp_path)
+  run.write(tmp_path, run.RunFile({**asked.config, 'name': 'a: "b"\n---\nlicense: mit <é>'}, asked.versions, asked.git_commit))
   front, _ = _written(tmp_path)['dataset']
   assert front['pretty_name'] == 'Synthetic fetal ultrasound planes, a: "b"\n---\nlicense: mit <é>'
   assert front['license'] == 'apache-2.0'

@@ -10,7 +10,7 @@ from helpers import fake_workdir
 from fetal_jax.report import audits, summary, tables
 from fetal_jax.report import examples as examples_of
 from fetal_jax.report import run as run_lib
-from fetal_jax.runtime import files
+from fetal_jax.runtime import files, run
 from fetal_jax.runtime.errors import UserError
 
 
@@ -233,8 +233,8 @@ def test_synthetic_examples_have_their_class(tmp_path):
 def test_digest_changes_with_what_the_page_shows_and_with_nothing_else(tmp_path):
   fake_workdir.make(tmp_path, models=('resnet50',), regimes=('real',))
   before = run_lib.digest(tmp_path, True)
-  stages = files.read_json(tmp_path / 'logs' / 'stages.json')
-  files.write_json(tmp_path / 'logs' / 'stages.json', stages | {'report': {'seconds': 1.0}})
+  accounts = run.read_accounts(tmp_path)
+  run.write_accounts(tmp_path, {**accounts, 'report': accounts['prepare']})
   assert run_lib.digest(tmp_path, True) == before
   assert run_lib.digest(tmp_path, False) != before
   path = tmp_path / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'metrics.json'

@@ -172,9 +172,9 @@ def test_markdown_cannot_be_broken_by_a_name():
   [
     (0.2, '0.2 s'),
     (59, '59 s'),
-    (59.7, '1 min 00 s'),
+    (59.7, '1 min 0 s'),
     (200, '3 min 20 s'),
-    (25_500, '7 h 05 min'),
+    (25_500, '7 h 5 min'),
     (None, '–'),
   ],
 )

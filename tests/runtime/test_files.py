@@ -88,9 +88,7 @@ def test_damaged_lines_of_metrics_are_left_out(tmp_path, caplog):
 
 
 def data_config(folder):
-  config = tiny.make_config('--config.data.source=image_folder')
-  config.data.path = str(folder)
-  return config
+  return tiny.make_config('--config.data.source=image_folder', f'--config.data.path={folder}')
 
 
 @pytest.fixture(scope='module')

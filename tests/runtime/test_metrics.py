@@ -6,7 +6,7 @@ import time
 import pytest
 
 from fetal_jax.runtime import metrics
-from fetal_jax.runtime.metrics import MetricWriter, read_metrics
+from fetal_jax.runtime.metrics import MetricWriter, read_curves, read_metrics
 
 
 def test_a_resumed_run_replaces_the_lines_after_its_checkpoint(tmp_path):
@@ -39,3 +39,15 @@ def test_tensorboard_sees_a_step_while_training_goes_on(tmp_path, monkeypatch):
     while b'loss' not in events.read_bytes():
       assert time.monotonic() < deadline, 'nothing was written'
       time.sleep(0.02)
+
+
+def test_curves_are_finite_and_later_rows_count(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text(
+    '{"step": 2, "a": 1.0, "b": null}\n'
+    '{"step": 1, "a": 5.0, "b": NaN, "c": "text"}\n'
+    '{"step": 2, "a": 3.0}\n'
+    '{"step": 3, "a": 2'
+  )
+  assert read_curves(path) == {'a': ([1, 2], [5.0, 3.0])}
+  assert read_curves(tmp_path / 'missing.jsonl') == {}

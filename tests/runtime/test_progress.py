@@ -195,10 +195,3 @@ def test_nothing_is_drawn_by(reason, monkeypatch):
   with progress.Progress('diffusion', 10, 'steps') as line:
     line.update(5)
   assert terminal.text == ''
-
-
-@pytest.mark.parametrize(
-  ('seconds', 'said'), [(44.6, '45 s'), (725, '12 min 5 s'), (3600, '1 h 0 min'), (26_400, '7 h 20 min')]
-)
-def test_duration(seconds, said):
-  assert progress.duration(seconds) == said
