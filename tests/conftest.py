@@ -12,11 +12,15 @@ GOLDEN = ROOT / 'tests' / 'golden'
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.jax_cache'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
-# Programs of a test run for a moment and are compiled for minutes: halves that. `=0` compiles as for users.
-os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+# Programs of a test run for a moment and are compiled for minutes: these two make that five times quicker. With
+# `FETAL_JAX_OPTIMISE=1` programs are compiled as for users.
+if not os.environ.get('FETAL_JAX_OPTIMISE'):
+  os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_use_fusion_emitters=false'.strip()
 
 import jax
 import pytest
+from helpers.processes import with_devices
 from jaxtyping import install_import_hook
 
 # Every call of a public function in a test checks the shapes and dtypes that its signature states.
@@ -74,9 +78,7 @@ def command():
   """Runs `python -m fetal_jax.main` as a user does; returns the finished process with its output as text."""
 
   def run(*arguments: str, devices: int = 1, **environment: str) -> subprocess.CompletedProcess:
-    env = {**os.environ, **environment}
-    if devices > 1:
-      env['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
+    env = {**(with_devices(devices) if devices > 1 else os.environ), **environment}
     return subprocess.run(
       [sys.executable, '-m', 'fetal_jax.main', *arguments],
       cwd=ROOT,

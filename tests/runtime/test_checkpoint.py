@@ -1,6 +1,5 @@
 """Checkpoints hold the state bit for bit, keep the newest, refuse what they do not hold, and notice damage."""
 
-import os
 import pathlib
 import shutil
 import socket
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from helpers import damage
+from helpers.processes import with_devices
 
 from fetal_jax.runtime import files
 from fetal_jax.runtime.checkpoint import Checkpointer, find_damage
@@ -239,8 +239,7 @@ def test_two_processes_resume_together(tmp_path):
   processes = []
   for index in range(2):
     env = {
-      **os.environ,
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
+      **with_devices(1),
       'JAX_COORDINATOR_ADDRESS': address,
       'JAX_NUM_PROCESSES': '2',
       'JAX_PROCESS_ID': str(index),

@@ -4,7 +4,6 @@ Each has two virtual devices; the weights are spread over the two of a process, 
 """
 
 import csv
-import os
 import shutil
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from helpers import tiny
+from helpers.processes import with_devices
 
 from fetal_jax.runtime.files import read_json
 from fetal_jax.runtime.metrics import read_metrics
@@ -42,7 +42,7 @@ def start(count, *arguments, devices=1):
     address = f'localhost:{s.getsockname()[1]}'
   processes = []
   for index in range(count):
-    env = {**os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+    env = with_devices(devices)
     if count > 1:
       env |= {
         'JAX_COORDINATOR_ADDRESS': address,

@@ -1,12 +1,12 @@
 """An image is the same on any number of devices, spread over them in any way, in batches of any size."""
 
-import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from helpers import tiny
+from helpers.processes import with_devices
 
 from fetal_jax.sample.sampler import load_sampler
 
@@ -36,8 +36,8 @@ def test_an_image_depends_on_no_device_and_no_batch(workdir):
   sampler = load_sampler(workdir)
   one = sampler(labels, batch_size=4, steps=3, guidance_scale=2.0)
   assert len(np.unique(one.reshape(40, -1), axis=0)) == 40
-  env = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
-  subprocess.run([sys.executable, '-c', ON_EIGHT, workdir, workdir / 'eight.npz'], check=True, env=env)
+  command = [sys.executable, '-c', ON_EIGHT, workdir, workdir / 'eight.npz']
+  subprocess.run(command, check=True, env=with_devices(8))
   eight = dict(np.load(workdir / 'eight.npz'))
 
   np.testing.assert_array_equal(eight['same'], one)  # four a device, as here
