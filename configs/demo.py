@@ -7,7 +7,7 @@ or
     python -m fetal_jax.main --config=configs/demo.py --workdir=runs/demo
 
 1,240 planes of the embedded `fetal_phantom` at 32 px, split by patient; a small UNet and guide; all five families
-at reduced sizes. It shows that the machine runs, not that the paper holds: drawn planes, small networks, one seed.
+at reduced sizes. It shows that everything runs, not that the result of the paper holds: drawn planes, small networks, one seed.
 On two CPU cores 7 min 39 s with nothing compiled before (and a minute of installation), 2.0 GiB.
 """
 

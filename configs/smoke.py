@@ -1,4 +1,4 @@
-"""The whole flow at the smallest size at which every part still does its work; for tests.
+"""The whole flow at the smallest size at which every part has something to do; for tests.
 
     python -m fetal_jax.main --config=configs/smoke.py --workdir=runs/smoke
 

@@ -23,11 +23,11 @@ _MOST_CPU_DEVICES = 8  # each holds all weights
 
 
 def use_cpu_cores(*batch_sizes: int) -> None:
-  """Makes every core of a CPU a device of its own, as many as divide all batches; before JAX is first used.
+  """Makes each core of a CPU a device, as many as divide all batches; must be called before JAX is first used.
 
   XLA:CPU runs a convolution of up to 64 output channels on one thread, and its threads meet after every operation.
-  Devices run whole networks side by side, each on its part of the batch: docs/performance.md has what it brings.
-  Accelerators do not mind, and `XLA_FLAGS=--xla_force_host_platform_device_count=1` wins.
+  Devices run whole networks side by side, each on its part of the batch: docs/performance.md has the gain.
+  Accelerators are not affected. `XLA_FLAGS=--xla_force_host_platform_device_count=1` overrides this.
 
   Args:
     *batch_sizes: images a step, of everything that will run.
@@ -37,7 +37,7 @@ def use_cpu_cores(*batch_sizes: int) -> None:
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   common = math.gcd(*batch_sizes)
   devices = max(n for n in range(1, min(cores, _MOST_CPU_DEVICES) + 1) if common % n == 0)
-  with contextlib.suppress(RuntimeError):  # a program that has used JAX already keeps the devices it has
+  with contextlib.suppress(RuntimeError):  # a program that has used JAX already keeps its devices
     jax.config.update('jax_num_cpu_devices', devices)
 
 
@@ -47,7 +47,9 @@ def enable_compilation_cache(setting: str) -> None:
   Args:
     setting: 'auto' (a folder in the user's cache folder), 'off', or a folder.
   """
-  if setting == 'off' or jax.config.values['jax_compilation_cache_dir']:  # the user's own environment wins
+  if (
+    setting == 'off' or jax.config.values['jax_compilation_cache_dir']
+  ):  # the user's environment overrides the setting
     return
   base = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
   folder = base / 'fetal_jax' / 'xla' if setting == 'auto' else pathlib.Path(setting)
@@ -56,7 +58,7 @@ def enable_compilation_cache(setting: str) -> None:
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
-  """A mesh with axes `data` and `fsdp` over all devices of all hosts.
+  """Returns a mesh with axes `data` and `fsdp` over all devices of all hosts.
 
   Args:
     data: devices along the batch axis; -1 takes what `fsdp` leaves.
@@ -69,17 +71,15 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
   if data == -1 and fsdp > 0 and devices.size % fsdp == 0:
     data = devices.size // fsdp
   if data < 1 or fsdp < 1 or data * fsdp != devices.size:
-    raise UserError(
-      f'config.mesh: data={data} x fsdp={fsdp} does not make the {devices.size} devices there are'
-    )
+    raise UserError(f'config.mesh: data={data} x fsdp={fsdp} must make {devices.size}, the number of devices')
   return Mesh(devices.reshape(data, fsdp), _BATCH_AXES)
 
 
 def make_local_mesh(fsdp: int = 1) -> Mesh:
-  """A mesh over the devices of this process alone, for work that needs nothing of the others.
+  """Returns a mesh over the devices of this process alone, for work that needs no other process.
 
   Args:
-    fsdp: devices that share one copy of the parameters; as many of them as this process has.
+    fsdp: devices that share one copy of the parameters; fewer if it does not divide this process's devices.
   """
   devices = np.asarray(jax.local_devices())
   fsdp = math.gcd(fsdp, devices.size)
@@ -87,20 +87,19 @@ def make_local_mesh(fsdp: int = 1) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Every device holds the whole array."""
+  """Returns the sharding in which every device holds the whole array."""
   return NamedSharding(mesh, P())
 
 
 def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
-  """Array axis `axis` is spread over all devices, the others are whole."""
+  """Returns the sharding in which array axis `axis` is spread over all devices."""
   return NamedSharding(mesh, P(*[None] * axis, _BATCH_AXES))
 
 
 def state_sharding(mesh: Mesh, shapes: Any) -> Any:
-  """How a training state lies on the mesh: replicated, or spread over `fsdp` when it is larger than 1.
+  """Returns the shardings of a training state: replicated, or spread over `fsdp` when it is larger than 1.
 
-  The largest dimension that `fsdp` divides is spread; arrays without one (scalars, small vectors) are
-  replicated.
+  The largest dimension that `fsdp` divides is spread; arrays without one and small arrays are replicated.
 
   Args:
     mesh: from `make_mesh`.
@@ -122,7 +121,7 @@ def state_sharding(mesh: Mesh, shapes: Any) -> Any:
 
 
 def placed(shapes: Any, sharding: Any) -> Any:
-  """`shapes` with the shardings of the same pytree attached: what a checkpoint is restored into."""
+  """Returns `shapes` with the shardings of the same pytree attached: what a checkpoint is restored into."""
   return jax.tree.map(lambda s, d: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=d), shapes, sharding)
 
 
@@ -148,13 +147,13 @@ def put_batch(mesh: Mesh, batch: Any, axis: int = 0) -> Any:
 
 
 def put_batches(mesh: Mesh, batches: Iterable[dict[str, np.ndarray]], names: Sequence[str]) -> Iterator[Any]:
-  """Moves the arrays `names` of every training batch [K, B, ...] onto the mesh, spread along B."""
+  """Yields the arrays `names` of every training batch [K, B, ...] on the mesh, spread along B."""
   for batch in batches:
     yield put_batch(mesh, {name: batch[name] for name in names}, axis=1)
 
 
 def to_host(mesh: Mesh, tree: Any) -> Any:
-  """Arrays spread over the mesh as numpy arrays, whole, in every process."""
+  """Returns arrays that are spread over the mesh as whole numpy arrays, in every process."""
   return jax.tree.map(np.asarray, jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree))
 
 
@@ -164,13 +163,13 @@ def put_like(values: Any, like: Any) -> Any:
 
 
 def device_summary() -> str:
-  """For example `8 x NVIDIA H100 on 1 host`."""
+  """Returns for example `8 x NVIDIA H100 on 1 host`."""
   hosts = jax.process_count()
   return f'{jax.device_count()} x {jax.devices()[0].device_kind} on {hosts} host{"s" if hosts > 1 else ""}'
 
 
 def compute_dtype(setting: str) -> Any:
-  """The dtype of matmuls and convolutions: `auto` is bfloat16 on accelerators and float32 on the CPU."""
+  """Returns the dtype of matmuls and convolutions: `auto` is bfloat16 on accelerators, float32 on the CPU."""
   if setting == 'auto':
     setting = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
   logging.log_first_n(logging.INFO, 'Matmuls and convolutions in %s on %s.', 1, setting, device_summary())

@@ -1,4 +1,4 @@
-"""Hosts: starts the processes of a run together, and lets one of them act for all."""
+"""Hosts: joins the processes of a run, and lets one of them act for all."""
 
 import contextlib
 import glob
@@ -17,17 +17,17 @@ from fetal_jax.runtime.errors import UserError
 
 
 def initialize_hosts() -> int:
-  """Joins the other processes of a multi-host run, where there are any; call it before anything else of JAX.
+  """Joins the other processes of a multi-host run, if there are any; must be called before anything else of JAX.
 
-  A Cloud TPU slice of several hosts, tasks that `srun` started and Open MPI are recognised and left to
-  `jax.distributed` to sort out; elsewhere a plain launch sets `JAX_COORDINATOR_ADDRESS`,
-  `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. One process: does nothing.
+  A Cloud TPU slice of several hosts, tasks of `srun` and Open MPI are recognised, and `jax.distributed` finds the
+  processes; elsewhere the user sets `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. Does nothing
+  for a single process.
 
   Returns:
     The index of this process.
 
   Raises:
-    UserError: the three variables are not all set to what they must be, or the others do not answer.
+    UserError: the three variables do not go together, or the other processes do not answer.
   """
   plain = [os.environ.get(f'JAX_{name}') for name in ('COORDINATOR_ADDRESS', 'NUM_PROCESSES', 'PROCESS_ID')]
   address, count, index = plain
@@ -37,7 +37,7 @@ def initialize_hosts() -> int:
       'with it: set all three (docs/scaling.md), or none for one process'
     )
   if not address and not _in_a_cluster():
-    return 0  # without a look at the devices, which would start them
+    return 0  # `jax.process_index()` would start the devices
   try:
     if address and count and index:
       jax.distributed.initialize(address, int(count), int(index))
@@ -52,7 +52,7 @@ def initialize_hosts() -> int:
 
 
 def _in_a_cluster() -> bool:
-  """Whether something that JAX recognises has started more than one process."""
+  """Returns whether a launcher that JAX recognises has started more than one process."""
   # Of the step, not of the job: `python` in a batch script is one process, whatever the job has room for.
   tasks = [os.environ.get(name, '1') for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')]
   workers = os.environ.get('TPU_WORKER_HOSTNAMES', '')
@@ -60,7 +60,7 @@ def _in_a_cluster() -> bool:
 
 
 def _tpu_hosts() -> int:
-  """Hosts of the TPU slice that this machine is part of; a Cloud TPU VM learns them from its metadata server."""
+  """Returns the number of hosts of this machine's TPU slice, from the metadata server of a Cloud TPU VM."""
   if importlib.util.find_spec('libtpu') is None or not glob.glob('/dev/accel*') + glob.glob('/dev/vfio/*'):
     return 1
   request = urllib.request.Request(
@@ -76,7 +76,7 @@ def _tpu_hosts() -> int:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-  """Ends the block in all processes at once: none leaves it before the last one has come to its end.
+  """Ends the block in all processes together: none leaves it before the last one has finished it.
 
   Raises:
     UserError: another process failed in its block; one that failed raises its own error.
@@ -100,7 +100,7 @@ def together() -> Iterator[None]:
 
 
 def _wait_for_all() -> None:
-  """A barrier through the coordinator: unlike a collective on the devices it may take days."""
+  """Waits at a barrier of the coordinator, which unlike a collective on the devices may take days."""
   from orbax.checkpoint import multihost
 
   number, everyone = next(_barriers), set(range(jax.process_count()))
@@ -122,7 +122,7 @@ def on_one_host(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def first_host_first(function: Callable[[], Any]) -> Any:
-  """Calls `function` in every process, in the others once the first one's call has returned."""
+  """Calls `function` in every process, in the others after the first one's call has returned."""
   with together():
     result = function() if is_first() else None
   with together():
@@ -130,5 +130,5 @@ def first_host_first(function: Callable[[], Any]) -> Any:
 
 
 def is_first() -> bool:
-  """Whether this process is the one that writes what is written once."""
+  """Returns whether this process is the first one, which writes what is written once."""
   return jax.process_index() == 0

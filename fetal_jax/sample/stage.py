@@ -21,7 +21,8 @@ from fetal_jax.data.rounds.writer import RoundStore
 from fetal_jax.runtime import devices, hosts
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
-from fetal_jax.runtime.progress import Progress, duration
+from fetal_jax.runtime.progress import Progress
+from fetal_jax.runtime.units import duration
 from fetal_jax.sample.busy import BusyClock
 from fetal_jax.sample.sampler import Sampler
 from fetal_jax.sample.trained import Description, describe, load_trained

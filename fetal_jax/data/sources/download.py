@@ -19,7 +19,8 @@ from absl import logging
 
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
-from fetal_jax.runtime.progress import Progress, duration
+from fetal_jax.runtime.progress import Progress
+from fetal_jax.runtime.units import duration
 
 CHUNK = 1 << 18  # bytes
 MEGABYTE = 1_000_000
