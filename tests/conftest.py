@@ -1,5 +1,6 @@
 """Shared fixtures, and the environment that every test runs in."""
 
+import logging
 import os
 import pathlib
 import subprocess
@@ -87,5 +88,25 @@ def command():
       text=True,
       check=False,
     )
+
+  return run
+
+
+@pytest.fixture
+def command_here(capsys):
+  """Runs the same in this process, where nothing has to be imported again; returns the same."""
+  from fetal_jax import main
+
+  def run(*arguments: str) -> subprocess.CompletedProcess:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+      code = main.main(list(arguments))
+    finally:
+      for handler in set(root.handlers) - set(handlers):
+        handler.close()
+      root.handlers[:], root.level = handlers, level
+    said = capsys.readouterr()
+    return subprocess.CompletedProcess(arguments, code, said.out, said.err)
 
   return run

@@ -164,13 +164,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(workdir, command,
       )
 
 
-def test_a_changed_setting_is_refused_with_its_name(workdir, command):
-  process = command(CONFIG, f'--workdir={workdir}', '--config.diffusion.learning_rate=0.5')
+def test_a_changed_setting_is_refused_with_its_name(workdir, command_here):
+  process = command_here(CONFIG, f'--workdir={workdir}', '--config.diffusion.learning_rate=0.5')
   assert process.returncode == 2
   assert 'config.diffusion.learning_rate: 0.001 there, 0.5 asked' in process.stderr
 
 
-def test_a_class_count_that_does_not_fit_is_refused(workdir, command, tmp_path):
+def test_a_class_count_that_does_not_fit_is_refused(workdir, command_here, tmp_path):
   """The data of the workdir was replaced by one of two classes."""
   shutil.copytree(workdir / 'diffusion', tmp_path / 'diffusion')
   for name in ('left', 'right'):
@@ -178,14 +178,15 @@ def test_a_class_count_that_does_not_fit_is_refused(workdir, command, tmp_path):
     for i in range(10):
       Image.new('L', (20, 20), 10 * i).save(tmp_path / 'mine' / name / f'{i}.png')
   own = ('--config.data.source=image_folder', f'--config.data.path={tmp_path / "mine"}')
-  ok(command(CONFIG, *own, f'--workdir={tmp_path}', '--stage=prepare'))
-  process = command(CONFIG, *own, f'--workdir={tmp_path}', '--stage=diffusion', '--config.diffusion.steps=60')
+  ok(command_here(CONFIG, *own, f'--workdir={tmp_path}', '--stage=prepare'))
+  process = command_here(CONFIG, *own, f'--workdir={tmp_path}', '--stage=diffusion', '--config.diffusion.steps=60')
   assert process.returncode == 2
   assert 'trained on 6 classes' in process.stderr
   assert 'has 2 (left, right)' in process.stderr
   assert 'Traceback' not in process.stderr
 
 
+@pytest.mark.slow
 def test_real_planes_go_through_the_whole_flow(command, tmp_path, real_data):
   """60 unchanged images, one model: prepare, diffusion, sample, classify, report."""
   ok(
@@ -227,7 +228,7 @@ def test_synthetic_images_are_judged(workdir):
     assert picture.height > 20 * 16
 
 
-def test_a_finished_run_is_swept_and_a_sweep_goes_on(workdir, command, tmp_path):
+def test_a_finished_run_is_swept_and_a_sweep_goes_on(workdir, command, command_here, tmp_path):
   """Figures for every setting, the same noise in all, more settings later, and flags that are flags."""
   folder = tmp_path / 'run'
   shutil.copytree(workdir, folder)
@@ -256,6 +257,6 @@ def test_a_finished_run_is_swept_and_a_sweep_goes_on(workdir, command, tmp_path)
   ok(command(*asked, '--config.sweep.scales=0', '--config.sweep.samplers=dpmpp_2m:3'))
   after = read_json(folder / 'sweep' / 'results.json')['settings']
   assert after == {**results['settings'], 'dpmpp_2m_3_scale_0.5': after['dpmpp_2m_3_scale_0.5']}
-  refused = command(CONFIG, f'--workdir={folder}', '--stage=sweep', '--config.sweep.per_class=5')
+  refused = command_here(CONFIG, f'--workdir={folder}', '--stage=sweep', '--config.sweep.per_class=5')
   assert refused.returncode == 2
   assert 'of another images; delete' in refused.stderr

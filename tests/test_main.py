@@ -46,13 +46,13 @@ def test_help_and_print_config(command):
   )
   printed = command('--config=configs/smoke.py', '--print_config', '--config.seed=7')
   assert json.loads(printed.stdout)['seed'] == 7
+  assert '--workdir is missing' in refused(command('--config=configs/smoke.py'))
 
 
 @pytest.mark.parametrize(
   ('arguments', 'said'),
   [
     (('--config=configs/none.py', '--workdir=w'), 'configs/none.py: no such file'),
-    (('--config=configs/smoke.py',), '--workdir is missing'),
     (
       ('--config=configs/smoke.py', '--workdir=w', '--config.data.image_sise=64'),
       'did you mean --config.data.image_size',
@@ -61,40 +61,40 @@ def test_help_and_print_config(command):
     (('--config=configs/smoke.py', '--workdir=w', '--config.data.image_size=17'), 'must be divisible by 2'),
   ],
 )
-def test_bad_flags(command, arguments, said):
-  assert said in refused(command(*arguments))
+def test_bad_flags(command_here, arguments, said):
+  assert said in refused(command_here(*arguments))
 
 
-def test_a_missing_archive(command, tmp_path):
-  process = command(*SMALL, f'--workdir={tmp_path / "run"}', '--config.data.path=nowhere.zip')
+def test_a_missing_archive(command_here, tmp_path):
+  process = command_here(*SMALL, f'--workdir={tmp_path / "run"}', '--config.data.path=nowhere.zip')
   assert 'nowhere.zip' in refused(process)
 
 
-def test_a_csv_without_a_column(command, tmp_path, real_data):
+def test_a_csv_without_a_column(command_here, tmp_path, real_data):
   shutil.unpack_archive(real_data / 'fetal_planes_sample_native.zip', tmp_path / 'planes')
   table = tmp_path / 'planes' / 'FETAL_PLANES_DB_data.csv'
   table.write_text(
     '\n'.join(line.replace('Patient_num', 'Person') for line in table.read_text().splitlines())
   )
   said = refused(
-    command(*SMALL, f'--workdir={tmp_path / "run"}', f'--config.data.path={tmp_path / "planes"}')
+    command_here(*SMALL, f'--workdir={tmp_path / "run"}', f'--config.data.path={tmp_path / "planes"}')
   )
   assert 'Patient_num' in said
   assert 'FETAL_PLANES_DB_data.csv' in said
 
 
-def test_no_test_patients(command, tmp_path, real_data):
+def test_no_test_patients(command_here, tmp_path, real_data):
   shutil.unpack_archive(real_data / 'fetal_planes_sample_native.zip', tmp_path / 'planes')
   table = tmp_path / 'planes' / 'FETAL_PLANES_DB_data.csv'
   head, *rows = table.read_text().splitlines()
   table.write_text('\n'.join([head, *(row.rpartition(';')[0] + ';1 ' for row in rows)]))
   said = refused(
-    command(*SMALL, f'--workdir={tmp_path / "run"}', f'--config.data.path={tmp_path / "planes"}')
+    command_here(*SMALL, f'--workdir={tmp_path / "run"}', f'--config.data.path={tmp_path / "planes"}')
   )
   assert 'no test' in said
 
 
-def test_a_prepared_workdir_and_a_single_class(command, tmp_path):
+def test_a_prepared_workdir_and_a_single_class(command_here, tmp_path):
   """A workdir prepared from two classes refuses to go on with another source."""
   from PIL import Image
 
@@ -108,12 +108,12 @@ def test_a_prepared_workdir_and_a_single_class(command, tmp_path):
     f'--workdir={tmp_path / "run"}',
     '--config.data.source=image_folder',
   )
-  assert command(*own, f'--config.data.path={tmp_path / "mine"}').returncode == 0
+  assert command_here(*own, f'--config.data.path={tmp_path / "mine"}').returncode == 0
   (tmp_path / 'mine' / 'right').rename(tmp_path / 'mine' / 'up')
-  process = command(*own, f'--config.data.path={tmp_path / "mine"}', '--config.data.image_size=32')
+  process = command_here(*own, f'--config.data.path={tmp_path / "mine"}', '--config.data.image_size=32')
   assert 'image_size' in refused(process)
   shutil.rmtree(tmp_path / 'mine' / 'up')
-  process = command(
+  process = command_here(
     *own[:2], f'--workdir={tmp_path / "other"}', own[3], f'--config.data.path={tmp_path / "mine"}'
   )
   assert 'class' in refused(process)
@@ -127,8 +127,8 @@ def test_a_prepared_workdir_and_a_single_class(command, tmp_path):
     ('classify', 'run --stage=prepare first'),
   ],
 )
-def test_stages_out_of_order(command, tmp_path, stage, said):
-  assert said in refused(command('--config=configs/smoke.py', f'--workdir={tmp_path}', f'--stage={stage}'))
+def test_stages_out_of_order(command_here, tmp_path, stage, said):
+  assert said in refused(command_here('--config=configs/smoke.py', f'--workdir={tmp_path}', f'--stage={stage}'))
 
 
 HEAVY = (

@@ -67,6 +67,7 @@ def test_quickstart(quickstart):
     assert sentence in printed(notebook)
 
 
+@pytest.mark.slow
 def test_results_are_rebuilt_from_a_workdir(quickstart):
   notebook = execute(NOTEBOOKS / 'results.ipynb', workdir=str(quickstart[1]))
   for number in (1, 2):
@@ -75,6 +76,7 @@ def test_results_are_rebuilt_from_a_workdir(quickstart):
   assert pictures(notebook) >= 4
 
 
+@pytest.mark.slow
 def test_a_large_set_is_drawn_and_exported(quickstart, tmp_path):
   notebook = execute(
     NOTEBOOKS / 'tpu_sampling.ipynb',
@@ -95,6 +97,7 @@ def test_a_large_set_is_drawn_and_exported(quickstart, tmp_path):
   assert manifest['sampler']['steps'] == 4
 
 
+@pytest.mark.slow
 def test_own_images(tmp_path):
   notebook = execute(
     NOTEBOOKS / 'your_own_images.ipynb',

@@ -3,6 +3,7 @@
 import json
 import os
 
+import pytest
 from tools import torture
 
 SAID = """\
@@ -11,6 +12,7 @@ SAID = """\
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_three_stages_ends_like_one_left_alone(tmp_path):
   kills = int(os.environ.get('FETAL_JAX_KILLS', 3))
   done, wrong = torture.run(tmp_path, kills, seed=1)
