@@ -12,9 +12,10 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
-from fetal_jax.runtime import files, hosts, signals
+from fetal_jax.runtime import hosts, records, signals
 from fetal_jax.runtime.errors import DamagedFile, UserError
 from fetal_jax.runtime.files import PathLike
+from fetal_jax.runtime.fingerprint import Fingerprint
 
 SKIP = ocp.PLACEHOLDER  # stands in `restore` for an array that is not wanted
 CHECKSUMS = 'checksums.json'
@@ -93,8 +94,8 @@ class Checkpointer:
     """Called in orbax's thread of the first process, when all files are written and the checkpoint has no name yet."""
     folder = self.directory / f'{self._saving}{ocp.utils.TMP_DIR_SUFFIX}'
     paths = sorted(path for path in folder.rglob('*') if path.is_file() and path.name not in _UNCHECKED)
-    checksums = {path.relative_to(folder).as_posix(): files.fingerprint(path) for path in paths}
-    files.write_json(folder / CHECKSUMS, checksums, seal=True)
+    checksums = {path.relative_to(folder).as_posix(): Fingerprint.of(path) for path in paths}
+    records.write(folder / CHECKSUMS, checksums)
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest whole checkpoint; an unfinished one does not count.
@@ -191,13 +192,13 @@ def find_damage(checkpoint: pathlib.Path, part: str = '') -> str | None:
     part: only files whose path within the checkpoint begins with this.
   """
   try:
-    recorded = files.read_json(checkpoint / CHECKSUMS, sealed=True)
+    recorded = records.read(checkpoint / CHECKSUMS, dict[str, Fingerprint])
   except FileNotFoundError:
     return f'{CHECKSUMS} is missing'
   except (DamagedFile, OSError):
     return f'{CHECKSUMS} is not what was written'
   for name, fingerprint in recorded.items():
-    if name.startswith(part) and (damage := files.damage(checkpoint / name, fingerprint)):
+    if name.startswith(part) and (damage := fingerprint.damage(checkpoint / name)):
       return f'{name} {damage}'
   return None
 
