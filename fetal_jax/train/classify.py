@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from fetal_jax import config as config_lib
 from fetal_jax import networks
-from fetal_jax.data import loader, prepare
+from fetal_jax.data import loader, prepared
 from fetal_jax.runtime import devices
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
@@ -45,7 +45,7 @@ def train_all(config: ml_collections.ConfigDict, workdir: PathLike, *, kept: boo
   runs = _runs(config.classify, kept=kept)
   if not runs:
     return False
-  data = prepare.load(workdir)
+  data = prepared.load(workdir)
   synthetic = _load_synthetic(config, workdir, runs, data.records.class_names, kept=kept)
   weights = _initial_weights(config, len(data.records.class_names), data.images.shape[1:])
   plans = [_plan(config, workdir, run, data, synthetic, weights.get(run.model)) for run in runs]
@@ -134,7 +134,7 @@ def _plan(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   run: RunName,
-  data: prepare.Prepared,
+  data: prepared.Prepared,
   synthetic: SyntheticSets,
   weights: initial.Weights | None,
 ) -> RunPlan:
@@ -142,7 +142,7 @@ def _plan(
   classify, regime = config.classify, regimes.get(run.regime)
   sides = _sides(data, classify.protocol)
   pretrains = not regime.real and classify.pretrain_epochs
-  split_hash = data.info['split_hash']
+  split_hash = data.info.split_hash
   return RunPlan(
     name=run,
     workdir=workdir,
@@ -165,7 +165,7 @@ def _plan(
   )
 
 
-def _sides(data: prepare.Prepared, protocol: str) -> Mapping[str, loader.Source]:
+def _sides(data: prepared.Prepared, protocol: str) -> Mapping[str, loader.Source]:
   """Returns the real images to `train` on, to `select` the epoch by and to `test`.
 
   `honest`: validation patients are held out of training and choose the epoch. `paper`: all of the training

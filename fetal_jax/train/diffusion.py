@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from fetal_jax import config as config_lib
 from fetal_jax import networks
-from fetal_jax.data import loader, prepare
+from fetal_jax.data import loader, prepared
 from fetal_jax.diffusion.sample import make_sample
 from fetal_jax.runtime import devices
 from fetal_jax.runtime.checkpoint import Checkpointer, log_resumption
@@ -50,7 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
       logging.info('diffusion: done before (%d steps).', start)
       return False
 
-    data = prepare.load(workdir)
+    data = prepared.load(workdir)
     # The training side only: the generator and its guide never see a test image.
     source = loader.Source(data.images, data.records.labels, data.split.train)
     batches = loader.training_batches(
@@ -126,7 +126,7 @@ class _Training:
   key_preview: jax.Array
 
 
-def _build(config: ml_collections.ConfigDict, data: prepare.Prepared) -> _Training:
+def _build(config: ml_collections.ConfigDict, data: prepared.Prepared) -> _Training:
   """Builds the networks and their training step for the prepared data."""
   diffusion = config.diffusion
   mesh = devices.make_mesh(config.mesh.data, config.mesh.fsdp)
@@ -235,7 +235,7 @@ def _start(config: ml_collections.ConfigDict, training: _Training) -> _Begun:
 def _resume(
   config: ml_collections.ConfigDict,
   training: _Training,
-  data: prepare.Prepared,
+  data: prepared.Prepared,
   checkpointer: Checkpointer,
   step: int,
   batches: grain.DatasetIterator,
@@ -248,7 +248,7 @@ def _resume(
   return _Begun(state, meta['init_from'], meta['loop'])
 
 
-def _check_same_data(meta: Mapping[str, Any], data: prepare.Prepared, directory: pathlib.Path) -> None:
+def _check_same_data(meta: Mapping[str, Any], data: prepared.Prepared, directory: pathlib.Path) -> None:
   """Refuses to resume with other classes or another split than the checkpoint was trained on."""
   names = list(data.records.class_names)
   if meta['class_names'] != names:
@@ -256,7 +256,7 @@ def _check_same_data(meta: Mapping[str, Any], data: prepare.Prepared, directory:
       f'{directory}: trained on {len(meta["class_names"])} classes ({", ".join(meta["class_names"])}), the prepared '
       f'data has {len(names)} ({", ".join(names)}); use a new --workdir'
     )
-  if meta['split_hash'] != data.info['split_hash']:
+  if meta['split_hash'] != data.info.split_hash:
     raise UserError(f'{directory}: trained on another split of the data; use a new --workdir')
 
 
@@ -271,12 +271,12 @@ def _check_same(config: ml_collections.ConfigDict, old: dict[str, Any], director
     raise UserError(f'{directory}: trained with other settings ({"; ".join(changed)}); use a new --workdir')
 
 
-def _about(config: ml_collections.ConfigDict, data: prepare.Prepared, begun: _Begun) -> dict[str, Any]:
+def _about(config: ml_collections.ConfigDict, data: prepared.Prepared, begun: _Begun) -> dict[str, Any]:
   """Returns what all checkpoints of this training say, as JSON."""
   return {
     'config': config_lib.to_dict(config),
     'class_names': list(data.records.class_names),
-    'split_hash': data.info['split_hash'],
+    'split_hash': data.info.split_hash,
     'init_from': begun.init_from,
   }
 
@@ -320,7 +320,7 @@ class _Log:
 def _actions(
   config: ml_collections.ConfigDict,
   training: _Training,
-  data: prepare.Prepared,
+  data: prepared.Prepared,
   writer: MetricWriter,
   folder: pathlib.Path,
 ) -> list[tuple[int, Action]]:

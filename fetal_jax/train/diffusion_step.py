@@ -1,4 +1,4 @@
-"""One training step of the UNet and its guide: losses, optimisers, and the jitted update of both."""
+"""One training step of the UNet and its guide: losses, optimisers, and the update of both."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jaxtyping import Array, Float, Int
 
 from fetal_jax import networks
 from fetal_jax.diffusion import gaussian
@@ -17,12 +18,14 @@ from fetal_jax.train.state import DiffusionState
 
 QUARTILES = 4
 Networks = Mapping[str, Any]  # linen modules 'unet' and 'guide', those that are trained
+# (params, x_0, labels, t, noise, dropout key) -> (mean loss, sums: name -> (sums, counts) by quarter of t)
+Loss = Callable[..., tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]]
 
 
 def make_optimizer(
   learning_rate: float, weight_decay: float, warmup_steps: int, grad_clip: float
 ) -> optax.GradientTransformation:
-  """AdamW with a linear warm-up after clipping by the global norm."""
+  """Returns AdamW with a linear warm-up of its rate, on gradients clipped by their global norm."""
   schedule = optax.linear_schedule(0.0, learning_rate, warmup_steps) if warmup_steps else learning_rate
   return optax.chain(optax.clip_by_global_norm(grad_clip), optax.adamw(schedule, weight_decay=weight_decay))
 
@@ -50,7 +53,7 @@ def init_state(
   image_shape: tuple[int, int, int],
   ema_rates: tuple[float, ...],
 ) -> DiffusionState:
-  """Fresh parameters, optimisers and averages; pure, for `jax.jit` or `jax.eval_shape`."""
+  """Makes fresh parameters, optimisers and averages; pure, for `jax.jit` or `jax.eval_shape`."""
   x, t = jnp.zeros((1, *image_shape)), jnp.zeros((1,), jnp.int32)
   inputs = {'unet': (x, t, t), 'guide': (x, t)}
   params = {
@@ -65,8 +68,8 @@ def init_state(
   )
 
 
-def loss_fns(nets: Networks, process: Process) -> dict[str, Callable[..., Any]]:
-  """The training loss of each network: `loss(params, x_0, labels, t, noise, key) -> (mean loss, sums)`.
+def loss_fns(nets: Networks, process: Process) -> dict[str, Loss]:
+  """Returns the training loss of each network.
 
   `unet`: the hybrid loss of Improved DDPM (Nichol & Dhariwal 2021, eq. 16), noise MSE plus the variational
   bound of the learned variance. `guide`: cross-entropy on x_t (Dhariwal & Nichol 2021, section 4).
@@ -92,10 +95,13 @@ def loss_fns(nets: Networks, process: Process) -> dict[str, Callable[..., Any]]:
 
 
 def _by_quartile(values: jax.Array, t: jax.Array, timesteps: int) -> tuple[jax.Array, jax.Array]:
-  """(sums [4], counts [4]) of per-example values over the quarters of t."""
+  """Returns (sums [4], counts [4]) of per-example values over the quarters of t."""
   quartile = t * QUARTILES // timesteps
   one_hot = jax.nn.one_hot(quartile, QUARTILES, dtype=jnp.float32)
   return values @ one_hot, one_hot.sum(0)
+
+
+# MARK: The step
 
 
 def make_update(
@@ -113,30 +119,11 @@ def make_update(
   """Builds `update(state, batch) -> (state, sums)`: K optimiser steps of every network.
 
   The batch holds `images` uint8 [K, B, H, W, C] and `labels` int32 [K, B]. Each network draws its own t and
-  noise; all randomness is folded from `key` and the step, so a resumed run draws the same. With `skip_nonfinite` a step
-  that is not finite in one network is left out in both.
+  noise. All randomness is folded from `key` and the step, so a resumed run draws the same. With `microbatches`
+  the gradient is accumulated over so many parts of a batch. With `skip_nonfinite` a step that is not finite in one
+  network is left out in both.
   """
-  losses = loss_fns(nets, process)
-
-  def gradients(name: str, params: Any, x_0: jax.Array, labels: jax.Array, key: jax.Array) -> Any:
-    key_t, key_noise, key_dropout = jax.random.split(key, 3)
-    t = jax.random.randint(key_t, labels.shape, 0, len(process.betas))
-    noise = jax.random.normal(key_noise, x_0.shape)
-    value_and_grad = jax.value_and_grad(losses[name], has_aux=True)
-    if microbatches == 1:
-      (_, sums), grads = value_and_grad(params, x_0, labels, t, noise, key_dropout)
-      return sums, grads
-    # Everything random was drawn for the whole batch, so the parts make up the same step.
-    parts = jax.tree.map(lambda a: a.reshape(microbatches, -1, *a.shape[1:]), (x_0, labels, t, noise))
-
-    def accumulate(total, part):
-      index, (x_0, labels, t, noise) = part
-      (_, sums), grads = value_and_grad(params, x_0, labels, t, noise, jax.random.fold_in(key_dropout, index))
-      return jax.tree.map(jnp.add, total, grads), sums
-
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    total, sums = jax.lax.scan(accumulate, zeros, (jnp.arange(microbatches), parts))
-    return jax.tree.map(lambda s: s.sum(0), sums), jax.tree.map(lambda g: g / microbatches, total)
+  losses, timesteps = loss_fns(nets, process), len(process.betas)
 
   def one_step(state: DiffusionState, batch: Any) -> tuple[DiffusionState, Any]:
     key_step = jax.random.fold_in(key, state.step)
@@ -148,32 +135,65 @@ def make_update(
     opt_state: dict[str, Any] = {}
     all_sums: dict[str, Any] = {}
     for number, name in enumerate(sorted(nets), start=1):
-      sums, grads = gradients(name, state.params[name], x_0, labels, jax.random.fold_in(key_step, number))
+      key_net = jax.random.fold_in(key_step, number)
+      grads, sums = gradients(
+        losses[name], state.params[name], x_0, labels, key_net, timesteps=timesteps, microbatches=microbatches
+      )
       updates, opt_state[name] = optimizers[name].update(grads, state.opt_state[name], state.params[name])
       params[name] = optax.apply_updates(state.params[name], updates)
       all_sums |= _named(sums) | {f'grad_norm/{name}': (optax.tree.norm(grads), jnp.ones(()))}
-    averages = (
-      tuple(
-        ema.update(average, params['unet'], ema.decay(state.step, rate, warmup=ema_warmup))
-        for average, rate in zip(state.ema, ema_rates, strict=True)
-      )
-      if 'unet' in nets
-      else ()
+    averages = tuple(
+      ema.update(average, params['unet'], ema.decay(state.step, rate, warmup=ema_warmup))
+      for average, rate in zip(state.ema, ema_rates if 'unet' in nets else (), strict=True)
     )
     return DiffusionState(step=state.step + 1, params=params, opt_state=opt_state, ema=averages), all_sums
 
   step = skipping.leaving_out(one_step) if skip_nonfinite else one_step
 
   def update(state: DiffusionState, batch: Any) -> tuple[DiffusionState, Any]:
-    if batch['labels'].shape[0] == 1:  # a loop of one is dearer than none on the CPU
+    if batch['labels'].shape[0] == 1:  # on the CPU a loop of one costs more than none
       return step(state, jax.tree.map(lambda a: a[0], batch))
     return jax.lax.scan(step, state, batch)
 
   return update
 
 
+def gradients(
+  loss: Loss,
+  params: Any,
+  x_0: Float[Array, 'b h w c'],
+  labels: Int[Array, 'b'],
+  key: jax.Array,
+  *,
+  timesteps: int,
+  microbatches: int,
+) -> tuple[Any, Any]:
+  """Computes the gradient of a network's mean loss over a batch, and the loss's sums.
+
+  With `microbatches` above 1 it goes through so many parts of the batch, one after the other, in the memory of one.
+  t and noise are drawn for the whole batch before, so the gradient is the same but for rounding and dropout.
+  """
+  key_t, key_noise, key_dropout = jax.random.split(key, 3)
+  t = jax.random.randint(key_t, labels.shape, 0, timesteps)
+  noise = jax.random.normal(key_noise, x_0.shape)
+  value_and_grad = jax.value_and_grad(loss, has_aux=True)
+  if microbatches == 1:
+    (_, sums), grads = value_and_grad(params, x_0, labels, t, noise, key_dropout)
+    return grads, sums
+  parts = jax.tree.map(lambda a: a.reshape(microbatches, -1, *a.shape[1:]), (x_0, labels, t, noise))
+
+  def accumulate(total, part):
+    index, (x_0, labels, t, noise) = part
+    (_, sums), grads = value_and_grad(params, x_0, labels, t, noise, jax.random.fold_in(key_dropout, index))
+    return jax.tree.map(jnp.add, total, grads), sums
+
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  total, sums = jax.lax.scan(accumulate, zeros, (jnp.arange(microbatches), parts))
+  return jax.tree.map(lambda g: g / microbatches, total), jax.tree.map(lambda s: s.sum(0), sums)
+
+
 def _named(sums: Mapping[str, tuple[jax.Array, jax.Array]]) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Adds the quarters of t under names of their own: `_q0` holds the least noisy."""
+  """Adds the quarters of t under their own names; `_q0` is the least noisy one."""
   named = dict(sums)
   for name, (total, count) in sums.items():
     named |= {f'{name}_q{q}': (total[q], count[q]) for q in range(QUARTILES)}
@@ -183,7 +203,7 @@ def _named(sums: Mapping[str, tuple[jax.Array, jax.Array]]) -> dict[str, tuple[j
 def make_held_out_accuracy(guide: Any, process: Process, key: jax.Array) -> Callable[..., Any]:
   """Builds `accuracy(params, batch, number) -> sums` of the guide on held-out images, each at four noise levels.
 
-  The levels and the noise are the same at every call, so that curves over training compare like with like.
+  Levels and noise depend on `key` and the number of the batch alone. So they are the same whenever the guide is judged.
   """
 
   @jax.jit

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.processes import with_devices
 
 from fetal_jax import models
 from fetal_jax.diffusion.schedule import make_process
@@ -86,12 +86,18 @@ def test_scanned_steps_are_single_steps():
   close(scanned.ema, single.ema, atol=2e-5)
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch():
-  one = batch(1)
-  whole, sums = make_update()(first_state(), one)
-  parts, sums_of_parts = make_update(microbatches=2)(first_state(), one)
-  close(whole.params, parts.params, atol=1e-5)
-  close(sums['unet/loss'], sums_of_parts['unet/loss'], rtol=1e-4)
+@pytest.mark.parametrize('name', ['unet', 'guide'])
+def test_accumulated_gradients_are_those_of_the_whole_batch(name):
+  """Their length by the norm, their direction by Adam's first moment, which is theirs after clipping: no rate counts."""
+  whole, sums = make_update()(first_state(), batch(1))
+  parts, sums_of_parts = make_update(microbatches=4)(first_state(), batch(1))
+  norm = float(sums[f'grad_norm/{name}'][0])
+  assert norm > 0.1
+  assert float(sums_of_parts[f'grad_norm/{name}'][0]) == pytest.approx(norm, rel=1e-4)
+  moments, moments_of_parts = (optax.tree.get(state.opt_state[name], 'mu') for state in (whole, parts))
+  close(moments, moments_of_parts, atol=1e-6)
+  assert optax.tree.norm(moments) == pytest.approx(0.1 * min(norm, 1), rel=1e-4)
+  close(sums[f'{name}/loss'], sums_of_parts[f'{name}/loss'], rtol=1e-4)
 
 
 def test_every_network_gets_its_own_step_and_the_average_follows():
@@ -150,15 +156,32 @@ def test_held_out_accuracy_masks_the_padding():
 def test_the_optimizer_clips_by_the_global_norm_and_warms_up():
   tx = diffusion_step.make_optimizer(0.1, 0.0, 10, 1.0)
   params = {'w': jnp.zeros(2)}
-  state = tx.init(params)
-  updates, state = tx.update({'w': jnp.array([30.0, 40.0])}, state, params)
-  assert optax.tree.norm(updates) == 0  # the warm-up starts from 0
+  state, rates = tx.init(params), []
+  for _ in range(13):
+    updates, state = tx.update({'w': jnp.array([30.0, 40.0])}, state, params)
+    rates.append(-float(updates['w'][0]))  # Adam's step for a gradient that stays the same is the rate
+  np.testing.assert_allclose(rates, [*np.arange(0, 0.1, 0.01), 0.1, 0.1, 0.1], atol=1e-6)
   mu = optax.tree.get(state, 'mu')
-  np.testing.assert_allclose(mu['w'], 0.1 * np.array([0.6, 0.8]), rtol=1e-5)  # clipped to norm 1
+  np.testing.assert_allclose(mu['w'], (1 - 0.9**13) * np.array([0.6, 0.8]), rtol=1e-5)  # clipped to norm 1
+
+
+def test_the_optimizer_decays_weights_by_its_rate():
+  tx = diffusion_step.make_optimizer(0.1, 0.05, 0, 1.0)
+  params = {'w': jnp.array([2.0, -4.0])}
+  updates, _ = tx.update({'w': jnp.zeros(2)}, tx.init(params), params)
+  np.testing.assert_allclose(updates['w'], [-0.01, 0.02], rtol=1e-6)
+
+
+def test_sums_are_by_quarter_of_t():
+  t = jnp.array([0, 249, 250, 500, 999])
+  sums, counts = diffusion_step._by_quartile(jnp.array([1.0, 2.0, 4.0, 8.0, 16.0]), t, 1000)
+  assert sums.tolist() == [3, 4, 8, 16]
+  assert counts.tolist() == [2, 1, 1, 1]
 
 
 _ON_DEVICES = """
 import json, pickle, sys
+sys.path.append('tests')
 import jax
 from fetal_jax.runtime import devices
 from tests.train import test_diffusion_step as t
@@ -189,10 +212,8 @@ def on_eight_devices(tmp_path_factory):
   """What a process with eight devices says of three steps, by `fsdp`."""
   file = tmp_path_factory.mktemp('state') / 'first.pickle'
   file.write_bytes(pickle.dumps(jax.device_get(first_state())))
-  env = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
-  done = subprocess.run(
-    [sys.executable, '-c', _ON_DEVICES, file], env=env, capture_output=True, text=True, check=False
-  )
+  command = [sys.executable, '-c', _ON_DEVICES, file]
+  done = subprocess.run(command, env=with_devices(8), capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
   return json.loads(done.stdout.splitlines()[-1])
 
