@@ -6,7 +6,8 @@ import struct
 from collections import OrderedDict
 
 import pytest
-from hypothesis import example, given, settings
+from helpers.hostile import repeatable
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fetal_jax.convert import pickles
@@ -154,7 +155,7 @@ def test_steps_are_limited(monkeypatch):
     load(b'\x80\x02]' + b'Na' * 49 + b'.')
 
 
-@settings(deadline=None, max_examples=200)
+@repeatable(100)
 @given(st.binary(max_size=60))
 @example(struct.pack('<BBBI', 0x80, 2, ord('X'), 2**32 - 1))
 def test_any_bytes_give_a_value_or_a_user_error(data):

@@ -4,7 +4,8 @@ import pathlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers.hostile import repeatable
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fetal_jax.diffusion import schedule
@@ -35,7 +36,7 @@ def test_impossible_respacing_is_refused(respacing):
     schedule.space_timesteps(1000, respacing)
 
 
-@settings(deadline=None, max_examples=50)
+@repeatable(50)
 @given(timesteps=st.integers(2, 1000), form=st.sampled_from(['', 'quad']), data=st.data())
 def test_respacing_keeps_first_and_last_and_so_many(timesteps, form, data):
   count = data.draw(st.integers(2, timesteps))
