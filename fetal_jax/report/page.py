@@ -88,6 +88,14 @@ class Bullets:
 
 
 @dataclasses.dataclass(frozen=True)
+class Flags:
+  """Words of a command line, and what they are for."""
+
+  label: str
+  words: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
 class Terms:
   """Terms and what they mean: (term, small print beside it or '', explanation)."""
 
@@ -140,7 +148,7 @@ class Fold:
   blocks: Sequence['Block']
 
 
-Block = Text | Heading | Bullets | Terms | Tiles | Answers | Table | Pictures | Strips | Beside | Fold
+Block = Text | Heading | Bullets | Flags | Terms | Tiles | Answers | Table | Pictures | Strips | Beside | Fold
 
 
 @dataclasses.dataclass(frozen=True)
