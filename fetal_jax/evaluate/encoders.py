@@ -1,31 +1,24 @@
-"""Encoders: what fidelity and memorisation are measured in, images in and features out.
+"""Encoders: frozen networks that turn images into the features that fidelity and copies are measured in.
 
 All compute in float32, so that a figure does not depend on the device that it was computed on.
 """
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
-from fetal_jax import config as config_lib
-from fetal_jax import networks
 from fetal_jax.convert import encoders
 from fetal_jax.convert import files as weight_files
-from fetal_jax.data import prepare
 from fetal_jax.models import inception
 from fetal_jax.runtime import devices
-from fetal_jax.runtime.checkpoint import Checkpointer
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
-from fetal_jax.train.classify_step import normalise
 
 _DINOV2_SIZE = 224
 
@@ -88,7 +81,7 @@ class Encoder:
 
   @functools.cached_property
   def _jitted(self) -> Callable[[Any, jax.Array], jax.Array]:
-    """Batch spread over all devices, weights and features on each; nothing donated, for weights are used again."""
+    """Compiles `apply`: the batch spread over all devices, weights and features on each; nothing is donated."""
 
     def apply(variables: Any, images: jax.Array) -> jax.Array:
       # Accelerators otherwise round matmuls' inputs to bfloat16 or TF32.
@@ -98,88 +91,8 @@ class Encoder:
     return jax.jit(apply, out_shardings=devices.replicated(self._mesh))
 
 
-def classifier_encoder(workdir: PathLike, model: str, *, seed: int = 0, batch_size: int = 256) -> Encoder:
-  """The last hidden layer of a classifier that a run trained on the real training side, regime `real`.
-
-  Args:
-    workdir: of a run whose classify stage has been through `model`.
-    model: a key of `fetal_jax.models.CLASSIFIERS`.
-    seed: which of the run's seeds.
-    batch_size: images a dispatch, over all devices.
-
-  Raises:
-    UserError: there is no such classifier, or it was trained on another split than the workdir's.
-  """
-  workdir = pathlib.Path(workdir)
-  data = prepare.load(workdir)
-  split_hash = data.info['split_hash']
-  folder = workdir / 'classify' / model / 'real' / f'seed_{seed}' / 'selected'
-  if not folder.is_dir():
-    trained = sorted(
-      p.name for p in workdir.glob('classify/*') if (p / 'real' / f'seed_{seed}' / 'selected').is_dir()
-    )
-    raise UserError(
-      f'{folder}: no classifier to encode with; run --stage=classify with this model and the regime real'
-      + (f', or take one of {", ".join(trained)}' if trained else '')
-    )
-  remedy = f'delete {folder.parent} and run --stage=classify again'
-  with Checkpointer(folder, keep=1, alone=True, remedy=remedy) as checkpointer:  # the other hosts wait
-    step = checkpointer.latest_step()
-    if step is None:
-      raise UserError(f'{folder}: no whole checkpoint; {remedy}')
-    meta = checkpointer.restore_meta(step)
-    # Runs from before it was recorded cannot have been of another split: the classify stage refuses a changed one.
-    if meta.get('split_hash', split_hash) != split_hash:
-      raise UserError(
-        f'{folder}: trained on another split than the one in {workdir / "data"}; delete {folder.parent} and run '
-        '--stage=classify again'
-      )
-    config = config_lib.from_dict(meta['config'])
-    net = networks.make_classifier(config, model, len(data.records.class_names)).clone(dtype=jnp.float32)
-    image_shape = data.images.shape[1:]
-    shapes = dict(jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *image_shape))))
-    replicated = devices.replicated(devices.make_local_mesh())
-    variables, _ = checkpointer.restore(
-      step, devices.placed(shapes, jax.tree.map(lambda _: replicated, shapes))
-    )
-  mean, std = config.classify.mean, config.classify.std
-  chosen_on = 'validation' if config.classify.protocol == 'honest' else 'test'
-
-  def apply(variables: Any, images: UInt8[Array, 'b h w c']) -> Float[Array, 'b dim']:
-    return penultimate(net, variables, normalise(images.astype(jnp.float32) / 255.0, mean, std))
-
-  return Encoder(
-    name=model,
-    description=(
-      f'last hidden layer of {model}, trained by this run on the real training images alone (seed {seed}, epoch '
-      f'chosen on {chosen_on} images, split {split_hash[:12]})'
-    ),
-    dim=shapes['params']['head']['kernel'].shape[0],
-    apply=apply,
-    variables=variables,
-    image_shape=image_shape,
-    split_hash=split_hash,
-    batch_size=batch_size,
-  )
-
-
-def penultimate(net: nn.Module, variables: Any, images: Float[Array, 'b h w c']) -> Float[Array, 'b dim']:
-  """What the module named `head` of a classifier is given."""
-  given = []
-
-  def listen(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-    if context.module.path == ('head',) and context.method_name == '__call__':
-      given.append(args[0])
-    return call(*args, **kwargs)
-
-  with nn.intercept_methods(listen):
-    net.apply(variables, images, train=False)
-  (features,) = given
-  return features
-
-
 def inception_encoder(path: PathLike, *, batch_size: int = 64) -> Encoder:
-  """Inception v3 with the weights that FIDs are usually computed with.
+  """Loads Inception v3 with the weights that FIDs are usually computed with.
 
   Args:
     path: `pt_inception-2015-12-05-6726825d.pth` of the pytorch-fid project, or the same as safetensors.
@@ -199,7 +112,7 @@ def inception_encoder(path: PathLike, *, batch_size: int = 64) -> Encoder:
 
 
 def inception_features(variables: Any, images: UInt8[Array, 'b h w c']) -> Float[Array, 'b 2048']:
-  """Features as pytorch-fid takes them: stretched to 299 x 299, bilinear without a low-pass, then to [-1, 1]."""
+  """Computes features as pytorch-fid does: images are stretched to 299 x 299, bilinear without a low-pass, then to [-1, 1]."""
   x = images.astype(jnp.float32) / 255.0
   x = jax.image.resize(x, (len(x), 299, 299, x.shape[-1]), 'bilinear', antialias=False)
   x = jnp.broadcast_to(2.0 * x - 1.0, (*x.shape[:3], 3))
@@ -208,7 +121,7 @@ def inception_features(variables: Any, images: UInt8[Array, 'b h w c']) -> Float
 
 
 def dinov2_encoder(path: PathLike, *, batch_size: int = 64) -> Encoder:
-  """DINOv2's class token at 224 x 224.
+  """Loads DINOv2, whose class token at 224 x 224 is the feature.
 
   Args:
     path: `dinov2_vits14_pretrain.pth`, or `vitb14` or `vitl14`, of facebookresearch/dinov2.
@@ -229,7 +142,7 @@ def dinov2_encoder(path: PathLike, *, batch_size: int = 64) -> Encoder:
 
 
 def dinov2_images(images: UInt8[Array, 'b h w c']) -> Float[Array, 'b 224 224 3']:
-  """Images as DINOv2 is shown them: stretched to 224 x 224 as Pillow does, cubic, and normalised as ImageNet is."""
+  """Prepares images for DINOv2: stretched to 224 x 224 as Pillow does, cubic, and normalised as ImageNet is."""
   x = images.astype(jnp.float32)
   for axis in (2, 1):  # rounded in between too
     shape = (*x.shape[:axis], _DINOV2_SIZE, *x.shape[axis + 1 :])
@@ -238,7 +151,7 @@ def dinov2_images(images: UInt8[Array, 'b h w c']) -> Float[Array, 'b 224 224 3'
 
 
 def _named(path: PathLike, convert: Callable[..., Any], *args: Any) -> Any:
-  """Calls `convert`, whose errors get the file's name."""
+  """Calls `convert`, and puts the file's name before its errors."""
   try:
     return convert(*args)
   except UserError as error:

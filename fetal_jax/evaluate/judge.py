@@ -1,92 +1,202 @@
-"""Who judges synthetic images: a classifier of this run, and the encoder that distances are measured in."""
+"""The judge: a classifier of this run that says which class a synthetic image shows, and that encodes images for distances."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jaxtyping import Float, Int
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, UInt8
 
-from fetal_jax.data import prepare
+from fetal_jax import config as config_lib
+from fetal_jax import networks
+from fetal_jax.data import prepared
 from fetal_jax.evaluate import encoders
 from fetal_jax.evaluate.encoders import Encoder
+from fetal_jax.runtime import devices
+from fetal_jax.runtime.checkpoint import Checkpointer
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
-from fetal_jax.train import results
-from fetal_jax.train.results import ClassifierMetrics, RunName
+from fetal_jax.train import results as train_results
+from fetal_jax.train.classify_step import normalise
+from fetal_jax.train.results import RunName
+
+AUTO = 'auto'  # the classifier with the best score on the images that its epoch was chosen on
 
 
-def has_judge(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
-  """Whether the run has a classifier that `load_judge` would take, or names one."""
-  return config.evaluate.classifier != 'auto' or any(_candidates(workdir))
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judge:
+  """A classifier that was trained on real training images alone.
+
+  Attributes:
+    model, seed: which of the run's classifiers.
+    class_names: the K classes that it tells apart.
+    encoder: the network up to its head.
+    kernel, bias: of the head, [d, K] and [K].
+  """
+
+  model: str
+  seed: int
+  class_names: tuple[str, ...]
+  encoder: Encoder
+  kernel: Float[np.ndarray, 'd k'] = dataclasses.field(repr=False)
+  bias: Float[np.ndarray, ' k'] = dataclasses.field(repr=False)
+
+  @property
+  def description(self) -> str:
+    """Describes it in one sentence, for the report."""
+    return self.encoder.description
+
+  @property
+  def split_hash(self) -> str | None:
+    """Returns the hash of the split whose training side it has seen."""
+    return self.encoder.split_hash
+
+  def probabilities(self, encoded: Float[np.ndarray, 'n d']) -> Float[np.ndarray, 'n k']:
+    """Computes the probabilities of the classes for images that `encoder` has encoded: the softmax of the head."""
+    return np.asarray(jax.nn.softmax(encoded @ self.kernel + self.bias))
+
+  def accuracy(self, encoded: Float[np.ndarray, 'n d'], labels: Int[np.ndarray, ' n']) -> float:
+    """Computes the share of encoded images that the judge takes for what they are labelled."""
+    return float((self.probabilities(encoded).argmax(-1) == labels).mean())
 
 
-def _candidates(workdir: PathLike) -> list[ClassifierMetrics]:
-  """Reads the metrics of the classifiers that were trained on real images alone."""
-  named = [(folder, RunName.of(folder)) for folder in results.find(workdir)]
-  real = [folder for folder, name in named if (name.regime, name.seed) == ('real', 0)]
-  return [results.read(folder) for folder in real if (folder / results.NAME).is_file()]
+def exists(workdir: PathLike, classifier: str = AUTO) -> bool:
+  """Returns whether the run has a classifier that `load` would take, or `classifier` names one."""
+  return classifier != AUTO or bool(_candidates(workdir))
 
 
-def load_judge(config: ml_collections.ConfigDict, workdir: PathLike) -> Encoder:
-  """The classifier that says what a synthetic image shows: trained by this run on real training images alone.
+def _candidates(workdir: PathLike) -> list[pathlib.Path]:
+  """Lists the folders of the classifiers that were trained on real images alone."""
+  return sorted(path.parent for path in pathlib.Path(workdir).glob('classify/*/real/seed_0/metrics.json'))
 
-  `config.evaluate.classifier` names it; `auto` takes the one that its validation images speak for.
+
+def load(workdir: PathLike, classifier: str = AUTO, *, seed: int = 0, batch_size: int = 256) -> Judge:
+  """Loads the classifier that judges: trained by this run on real training images alone.
+
+  Args:
+    workdir: of a run whose classify stage has trained the regime `real`.
+    classifier: a key of `fetal_jax.models.CLASSIFIERS`, or `auto`: the one with the best score on validation images.
+    seed: number of the training.
+    batch_size: images a dispatch, over all devices.
 
   Raises:
-    UserError: no such classifier is trained yet.
+    UserError: there is no such classifier, or it was trained on another split than the workdir's.
   """
-  model = config.evaluate.classifier
-  if model == 'auto':
-    scores = {found.model: max(row.score for row in found.history) for found in _candidates(workdir)}
-    if not scores:
-      raise UserError(
-        f'{workdir}: no classifier trained on real images to judge with; run --stage=classify first '
-        '(--config.classify.regimes=real is enough)'
-      )
-    model = max(scores, key=lambda name: scores[name])
-  return encoders.classifier_encoder(workdir, model)
+  model = _best(workdir) if classifier == AUTO else classifier
+  data = prepared.load(workdir)
+  class_names, image_shape, split_hash = (
+    data.records.class_names,
+    data.images.shape[1:],
+    data.info.split_hash,
+  )
+  folder = _weights(workdir, model, seed)
+  config, net, variables = _restore(folder, len(class_names), image_shape, split_hash)
+  mean, std = config.classify.mean, config.classify.std
+  chosen_on = 'validation' if config.classify.protocol == 'honest' else 'test'
+
+  def apply(variables: Any, images: UInt8[Array, 'b h w c']) -> Float[Array, 'b dim']:
+    return penultimate(net, variables, normalise(images.astype(jnp.float32) / 255.0, mean, std))
+
+  head = variables['params']['head']
+  encoder = Encoder(
+    name=model,
+    description=(
+      f'last hidden layer of {model}, trained by this run on the real training images alone (seed {seed}, epoch '
+      f'chosen on {chosen_on} images, split {split_hash[:12]})'
+    ),
+    dim=head['kernel'].shape[0],
+    apply=apply,
+    variables=variables,
+    image_shape=image_shape,
+    split_hash=split_hash,
+    batch_size=batch_size,
+  )
+  return Judge(model, seed, tuple(class_names), encoder, np.asarray(head['kernel']), np.asarray(head['bias']))
 
 
-def load_encoder(config: ml_collections.ConfigDict, judge: Encoder) -> Encoder:
-  """The encoder that `config.evaluate.encoder` names: the judge itself, or published weights from a file.
+def _best(workdir: PathLike) -> str:
+  """Returns the model with the best score on the images that its epoch was chosen on."""
+  found = [train_results.read(folder) for folder in _candidates(workdir)]
+  if not found:
+    raise UserError(
+      f'{workdir}: no classifier trained on real images to judge with; run --stage=classify first '
+      '(--config.classify.regimes=real is enough)'
+    )
+  return max(found, key=lambda metrics: max(row.score for row in metrics.history)).model
+
+
+def _weights(workdir: PathLike, model: str, seed: int) -> pathlib.Path:
+  """Finds the folder of the selected weights of a classifier."""
+  folder = RunName(model, 'real', seed).folder(workdir) / 'selected'
+  if not folder.is_dir():
+    others = sorted(
+      path.parts[-4] for path in pathlib.Path(workdir).glob(f'classify/*/real/seed_{seed}/selected')
+    )
+    raise UserError(
+      f'{folder}: no classifier to encode with; run --stage=classify with this model and the regime real'
+      + (f', or take one of {", ".join(others)}' if others else '')
+    )
+  return folder
+
+
+def _restore(
+  folder: pathlib.Path, num_classes: int, image_shape: Sequence[int], split_hash: str
+) -> tuple[ml_collections.ConfigDict, nn.Module, Any]:
+  """Restores a classifier: the config that it was trained with, the network in float32, its variables."""
+  remedy = f'delete {folder.parent} and run --stage=classify again'
+  with Checkpointer(folder, keep=1, alone=True, remedy=remedy) as checkpointer:  # the other hosts wait
+    step = checkpointer.latest_step()
+    if step is None:
+      raise UserError(f'{folder}: no whole checkpoint; {remedy}')
+    meta = checkpointer.restore_meta(step)
+    if meta['split_hash'] != split_hash:
+      raise UserError(f'{folder}: trained on another split than the one in the data folder; {remedy}')
+    config = config_lib.from_dict(meta['config'])
+    model = folder.parts[-4]
+    net = networks.make_classifier(config, model, num_classes).clone(dtype=jnp.float32)
+    shapes = dict(jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *image_shape))))
+    replicated = devices.replicated(devices.make_local_mesh())
+    variables, _ = checkpointer.restore(
+      step, devices.placed(shapes, jax.tree.map(lambda _: replicated, shapes))
+    )
+  return config, net, variables
+
+
+def penultimate(net: nn.Module, variables: Any, images: Float[Array, 'b h w c']) -> Float[Array, 'b dim']:
+  """Computes the input of the module named `head` of a classifier."""
+  given = []
+
+  def listen(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    if context.module.path == ('head',) and context.method_name == '__call__':
+      given.append(args[0])
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(listen):
+    net.apply(variables, images, train=False)
+  (features,) = given
+  return features
+
+
+def load_encoder(setting: str, judge: Judge) -> Encoder:
+  """Loads the encoder that distances are measured in.
+
+  Args:
+    setting: of `config.evaluate.encoder`: `classifier` for the judge's own, `inception:FILE` or `dinov2:FILE` for
+      published weights from a file.
+    judge: the judge.
 
   Raises:
     UserError: an unknown encoder, or a file that cannot be read.
   """
-  kind, _, path = config.evaluate.encoder.partition(':')
+  kind, _, path = setting.partition(':')
   if kind == 'classifier':
-    return judge
-  load = {'inception': encoders.inception_encoder, 'dinov2': encoders.dinov2_encoder}.get(kind)
-  if load is None or not path:
-    raise UserError(
-      f'config.evaluate.encoder={config.evaluate.encoder}: must be classifier, inception:FILE or dinov2:FILE'
-    )
-  return load(path)
-
-
-def probabilities(judge: Encoder, encoded: Float[np.ndarray, 'n d']) -> Float[np.ndarray, 'n k']:
-  """What the judge makes of images that it has encoded: the softmax of its head."""
-  head = judge.variables['params']['head']
-  return np.asarray(jax.nn.softmax(encoded @ np.asarray(head['kernel']) + np.asarray(head['bias'])))
-
-
-def accuracy(judge: Encoder, encoded: Float[np.ndarray, 'n d'], labels: Int[np.ndarray, ' n']) -> float:
-  """The share of encoded images that the judge takes for what they are labelled."""
-  return float((probabilities(judge, encoded).argmax(-1) == labels).mean())
-
-
-def check_split(data: prepare.Prepared, split_hash: str | None, what: str) -> None:
-  """Refuses to judge with, or to judge, what was trained on another split: it may have seen the test side.
-
-  Args:
-    data: the prepared data.
-    split_hash: of the split whose training side `what` has seen; None where it has seen none of the data.
-    what: for the message.
-
-  Raises:
-    UserError: the splits differ.
-  """
-  if split_hash is not None and split_hash != data.info['split_hash']:
-    raise UserError(
-      f'{what} was trained on split {split_hash[:12]}, the prepared data has split '
-      f'{data.info["split_hash"][:12]}: it may have seen test images; train it in this workdir'
-    )
+    return judge.encoder
+  load_file = {'inception': encoders.inception_encoder, 'dinov2': encoders.dinov2_encoder}.get(kind)
+  if load_file is None or not path:
+    raise UserError(f'config.evaluate.encoder={setting}: must be classifier, inception:FILE or dinov2:FILE')
+  return load_file(path)

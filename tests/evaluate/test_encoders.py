@@ -1,24 +1,16 @@
 """Encoders: equal to what they claim to be, for any number of images."""
 
-import csv
 import json
 import pathlib
-import shutil
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden.golden_param import golden_param
 from PIL import Image
 
-from configs import smoke
-from fetal_jax import models
-from fetal_jax.data import prepare
 from fetal_jax.evaluate import encoders
 from fetal_jax.runtime.errors import UserError
-from fetal_jax.runtime.files import read_json, write_json
-from fetal_jax.train import classify
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / 'golden'
 
@@ -47,7 +39,8 @@ def test_batches_are_padded_and_put_together_in_order(n, tmp_path):
   assert (found.shape, found.dtype) == ((n, 2), np.float32)
   np.testing.assert_allclose(found[:, 0], images.reshape(n, -1).mean(1) if n else [], rtol=1e-6)
   np.testing.assert_array_equal(found[:, 1], 3.0 * images[:, 0, 0, 0])
-  np.testing.assert_array_equal(found, brightness(batch_size=100)(images))
+  # Another batch size is another program, whose mean may be summed in another order.
+  np.testing.assert_allclose(found, brightness(batch_size=100)(images), rtol=1e-6)
 
 
 def test_one_program_serves_all_batches():
@@ -69,79 +62,6 @@ def test_one_program_serves_all_batches():
 def test_other_images_are_refused(image_shape, images, said):
   with pytest.raises(UserError, match=said):
     brightness(image_shape=image_shape)(images)
-
-
-# A project classifier
-
-
-@pytest.mark.parametrize('name', ['resnet50', 'densenet169', 'vit_b_32', 'swin_t', 'medmamba_t'])
-def test_penultimate_is_what_the_head_sees(name):
-  kwargs = dict(smoke.get_config().classify.model_args[name])
-  net = models.create(name, num_classes=4, **kwargs, **({'image_size': 16} if name == 'vit_b_32' else {}))
-  images = jnp.asarray(random_images(2, 16, 16, 1) / 255.0, jnp.float32)
-  rng = np.random.default_rng(0)
-  variables = jax.tree.map(
-    lambda x: np.abs(0.3 * rng.standard_normal(x.shape)).astype(np.float32),
-    jax.eval_shape(net.init, jax.random.key(0), images),
-  )
-  found, logits = jax.jit(
-    lambda variables: (encoders.penultimate(net, variables, images), net.apply(variables, images))
-  )(variables)
-  head = variables['params']['head']
-  assert found.shape == (2, head['kernel'].shape[0])
-  np.testing.assert_allclose(found @ head['kernel'] + head['bias'], logits, rtol=1e-4)
-
-
-@pytest.fixture(scope='module')
-def workdir(tmp_path_factory):
-  """A small classifier trained on real images, as the stages leave it."""
-  folder = tmp_path_factory.mktemp('encoder')
-  config = smoke.get_config()
-  config.data.phantom_images = 120
-  config.classify.update(models=('resnet50',), regimes=('real',), mean=0.3, std=0.4)
-  prepare.run(config, folder)
-  classify.run(config, folder)
-  return folder
-
-
-def test_classifier_encoder_gives_the_features_behind_the_runs_predictions(workdir):
-  encoder = encoders.classifier_encoder(workdir, 'resnet50', batch_size=7)
-  data = prepare.load(workdir)
-  assert encoder.split_hash == data.info['split_hash']
-  assert encoder.name == 'resnet50'
-  assert 'real training images alone (seed 0, epoch chosen on validation images' in encoder.description
-
-  found = encoder(data.images[data.split.test])
-  assert found.shape == (len(data.split.test), encoder.dim)
-  head = encoder.variables['params']['head']
-  probabilities = jax.nn.softmax(found @ head['kernel'] + head['bias'])
-  with open(workdir / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'predictions.csv', newline='') as f:
-    expected = [[float(v) for k, v in row.items() if k.startswith('p_')] for row in csv.DictReader(f)]
-  np.testing.assert_allclose(probabilities, expected, atol=2e-5)
-
-  with pytest.raises(UserError, match='16 x 16 x 3, it takes uint8 images 16 x 16 x 1'):
-    encoder(random_images(2, 16, 16, 3))
-
-
-def test_a_classifier_that_was_not_trained_is_named_with_those_that_were(workdir, tmp_path):
-  with pytest.raises(UserError, match=r'classify/swin_t/real/seed_0.*regime real, or take one of resnet50'):
-    encoders.classifier_encoder(workdir, 'swin_t')
-  with pytest.raises(UserError, match=r'seed_1/selected: no classifier to encode with.*regime real$'):
-    encoders.classifier_encoder(workdir, 'resnet50', seed=1)
-  with pytest.raises(UserError, match='prepare'):
-    encoders.classifier_encoder(tmp_path, 'resnet50')
-  shutil.copytree(workdir / 'data', tmp_path / 'data')
-  (tmp_path / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'selected').mkdir(parents=True)
-  with pytest.raises(UserError, match='no whole checkpoint'):
-    encoders.classifier_encoder(tmp_path, 'resnet50')
-
-
-def test_a_classifier_of_another_split_is_refused(workdir, tmp_path):
-  shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
-  split = tmp_path / 'data' / 'split.json'
-  write_json(split, {**read_json(split), 'split_hash': 'f' * 64})
-  with pytest.raises(UserError, match='trained on another split'):
-    encoders.classifier_encoder(tmp_path, 'resnet50')
 
 
 # Encoders from files
@@ -170,11 +90,13 @@ def test_inception_equals_the_fid_network(tmp_path):
 
 
 def test_inception_sees_grey_images_repeated(monkeypatch):
+  """Up to rounding: one channel and three are two programs, whose sums a compiler may order differently."""
   monkeypatch.setattr(encoders.inception.InceptionV3, 'apply', lambda self, variables, x: x)
   grey = random_images(1, 5, 7, 1)
   seen = encoders.inception_features({}, grey)
   assert seen.shape == (1, 299, 299, 3)
-  np.testing.assert_array_equal(seen, encoders.inception_features({}, np.repeat(grey, 3, axis=-1)))
+  repeated = encoders.inception_features({}, np.repeat(grey, 3, axis=-1))
+  np.testing.assert_allclose(seen, repeated, rtol=0, atol=2e-6)  # of values within [-1, 1]
   assert seen[0, 0, 0, 0] == pytest.approx(grey[0, 0, 0, 0] / 127.5 - 1, abs=1e-6)
 
 

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from fetal_jax import config as config_lib
-from fetal_jax.evaluate import filter as filter_lib
-from fetal_jax.evaluate.filter import select
+from fetal_jax.evaluate.filter import _choose_of_round, check_classes, select
 from fetal_jax.runtime.errors import UserError
+from fetal_jax.train.kept import Rule
 
 # Of three classes; the fourth image is labelled 1 and looks like 0.
 PROBABILITIES = np.array(
@@ -35,8 +34,14 @@ def test_top_k_is_exact_where_confidences_are_equal_and_labels_mixed():
 
 
 def test_nothing_kept_is_an_error_and_a_class_without_images_a_warning(caplog):
-  config = config_lib.default_config()
+  names = ('a', 'b', 'c')
   with pytest.raises(UserError, match=r'min_confidence=0\.5: no synthetic image is kept'):
-    filter_lib._check_classes(config, LABELS, np.array([], np.int64), ('a', 'b', 'c'))
-  filter_lib._check_classes(config, LABELS, np.array([0, 4]), ('a', 'b', 'c'))
+    check_classes(LABELS, np.array([], np.int64), names, min_confidence=0.5)
+  check_classes(LABELS, np.array([0, 4]), names, min_confidence=0.5)
   assert 'no image of c is kept' in caplog.text
+
+
+def test_the_choice_of_a_round_is_counted_by_class():
+  found = _choose_of_round('mark', PROBABILITIES, LABELS, Rule(min_confidence=0.65, top_k=0))
+  assert (found.round_hash, found.kept) == ('mark', [0, 4])
+  assert (found.asked, found.judged_right, found.kept_per_class) == ([3, 2, 1], [3, 1, 1], [1, 1, 0])

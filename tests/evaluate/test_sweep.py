@@ -1,21 +1,33 @@
 """The sweep: what it draws, judges and recommends."""
 
+import types
+
 import pytest
 
 from fetal_jax import config as config_lib
-from fetal_jax.evaluate import judge, sweep
+from fetal_jax.evaluate import sweep, sweep_results
+from fetal_jax.evaluate.results import FidelityScores
+from fetal_jax.evaluate.sweep_results import SweepResults, SweepRow
 from fetal_jax.runtime.errors import UserError
 
+FIGURES = {
+  'n_real': 9, 'n_fake': 9, 'fid': 1.0, 'kid_subset_size': 9, 'precision': 0.5, 'recall': 0.5, 'density': 0.5,
+  'coverage': 0.5, 'notes': {},
+}  # fmt: skip
 
-def row(steps, kid, sd=0.01, **values):
-  return {'method': 'ddim', 'steps': steps, 'guidance_scale': 1.0, 'kid': kid, 'kid_sd': sd, **values}
+
+def row(steps, kid, sd=0.01, method='ddim'):
+  return SweepRow(
+    method=method, steps=steps, guidance_scale=1.0, kid=kid, kid_sd=sd, seconds=1.0, classifier_accuracy=0.9,
+    guide_accuracy=None, **FIGURES,
+  )  # fmt: skip
 
 
 def test_the_cheapest_of_the_indistinguishable_is_recommended():
-  assert sweep.recommend([row(250, 0.10), row(50, 0.105), row(25, 0.109), row(10, 0.3)])['steps'] == 25
-  assert sweep.recommend([row(250, 0.10, sd=None), row(50, 0.105)])['steps'] == 250
+  assert sweep.recommend([row(250, 0.10), row(50, 0.105), row(25, 0.109), row(10, 0.3)]).steps == 25
+  assert sweep.recommend([row(250, 0.10, sd=None), row(50, 0.105)]).steps == 250
   same_cost = [row(25, 0.109), row(25, 0.101, method='dpmpp_2m'), row(250, 0.10)]
-  assert sweep.recommend(same_cost)['method'] == 'dpmpp_2m'
+  assert sweep.recommend(same_cost).method == 'dpmpp_2m'
 
 
 def test_settings_are_scales_then_samplers_each_once():
@@ -28,10 +40,39 @@ def test_settings_are_scales_then_samplers_each_once():
   assert unguided == ['ddim_50_scale_0', 'dpmpp_2m_10_scale_0']
 
 
-def test_a_sweep_needs_a_judge(tmp_path):
+def test_a_setting_without_kid_is_not_recommended():
+  assert sweep.recommend([row(10, None), row(25, 0.2, sd=None)]).steps == 25
+
+
+def test_flags_ask_for_the_setting():
+  assert sweep.flags(sweep.Setting('ddim', 25, 0.5)) == [
+    '--config.sample.method=ddim',
+    '--config.sample.steps=25',
+    '--config.sample.guidance_scale=0.5',
+  ]
+
+
+ABOUT = {
+  'images': 9, 'seed': 0, 'checkpoint_step': 7, 'split_hash': 'a', 'classifier': 'auto', 'encoder': 'classifier',
+  'common': {'interval': [0, 500], 'eta': 0.0},
+}  # fmt: skip
+
+
+def test_rows_of_earlier_starts_are_read_and_those_of_another_model_refused(tmp_path):
+  assert sweep._read(tmp_path, ABOUT) == {}
+  floor = FidelityScores(kid=0.01, kid_sd=None, **FIGURES)
+  words = {'reference': 'a', 'judge': 'b', 'encoded_by': 'c'}
+  results = SweepResults(**ABOUT, settings={'x': row(10, 0.1)}, real_accuracy=0.9, floor=floor, **words)
+  sweep_results.write(tmp_path, results)
+  assert sweep._read(tmp_path, ABOUT) == {'x': row(10, 0.1)}
+  with pytest.raises(
+    UserError, match=r'results.json: of another checkpoint_step; delete .*sweep to sweep again'
+  ):
+    sweep._read(tmp_path, {**ABOUT, 'checkpoint_step': 8})
+
+
+def test_an_interval_of_guidance_is_the_same_after_a_restart():
   config = config_lib.default_config()
-  with pytest.raises(UserError, match=r'no classifier trained on real images .* run --stage=classify first'):
-    judge.load_judge(config, tmp_path)
-  config.evaluate.encoder = 'inception'
-  with pytest.raises(UserError, match='must be classifier, inception:FILE or dinov2:FILE'):
-    judge.load_encoder(config, None)
+  model = types.SimpleNamespace(class_names=('a', 'b'), step=7, split_hash='a')
+  sampler = {'method': 'ddim', 'steps': 9, 'guidance_scale': 1.0, 'interval': (0, 500), 'clip': None}
+  assert sweep._about(config, model, sampler)['common'] == {'interval': [0, 500], 'clip': None}

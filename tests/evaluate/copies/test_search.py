@@ -79,8 +79,9 @@ def test_a_shortlist_finds_what_the_full_search_finds():
   full, short = (search.nearest(queries, train, search.Pixels(k)) for k in (0, 8))
   same = full.indices == short.indices
   assert same.mean() >= 0.9
-  np.testing.assert_array_equal(short.distances[same], full.distances[same])
-  assert (short.distances >= full.distances).all()
+  # Eight candidates and four are two programs: equal up to rounding.
+  np.testing.assert_allclose(short.distances[same], full.distances[same], rtol=1e-6)
+  assert (short.distances >= full.distances * (1 - 1e-6)).all()
   assert (short.distances <= 1.1 * full.distances).all()
 
 
