@@ -1,0 +1,85 @@
+"""Runs of classifiers by model and regime, and their means over seeds."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from fetal_jax.report.run import ClassifierRun
+from fetal_jax.train import regimes as regimes_lib
+from fetal_jax.train.regimes import CONTROL
+
+# How each score of a run is found; a run whose predictions are missing still has its test accuracy.
+SCORES: dict[str, Callable[[ClassifierRun], float | None]] = {
+  'accuracy': lambda run: run.scores.accuracy if run.scores else run.test_accuracy,
+  'balanced_accuracy': lambda run: run.scores.balanced_accuracy if run.scores else None,
+  'macro_f1': lambda run: run.scores.macro_f1 if run.scores else None,
+  'auroc': lambda run: run.scores.auroc if run.scores else None,
+  'last': lambda run: run.test_accuracy_last,
+}
+
+
+def groups(runs: Iterable[ClassifierRun]) -> dict[str, dict[str, list[ClassifierRun]]]:
+  """Returns the runs of the main regimes as {model: {regime: [a run a seed]}}, in the order they come."""
+  grouped: dict[str, dict[str, list[ClassifierRun]]] = {}
+  for run in runs:
+    if regimes_lib.is_main(run.regime):
+      grouped.setdefault(run.model, {}).setdefault(run.regime, []).append(run)
+  return grouped
+
+
+def by_regime(runs: Iterable[ClassifierRun]) -> dict[str, list[ClassifierRun]]:
+  """Returns runs as {regime: [...]}, in the order they come."""
+  found: dict[str, list[ClassifierRun]] = {}
+  for run in runs:
+    found.setdefault(run.regime, []).append(run)
+  return found
+
+
+def mean_and_sd(values: Iterable[float | None]) -> tuple[float, float | None] | None:
+  """Computes the mean and the standard deviation (n - 1; None for a single value); None if there are no values."""
+  known = [v for v in values if v is not None]
+  if not known:
+    return None
+  return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None
+
+
+def mean_accuracy(runs: Iterable[ClassifierRun]) -> float:
+  """Computes the mean test accuracy over seeds; -inf if it is unknown, so that it never is the best."""
+  found = mean_and_sd(SCORES['accuracy'](run) for run in runs)
+  return found[0] if found else -math.inf
+
+
+def best_regime(
+  regimes: Mapping[str, Sequence[ClassifierRun]], *, synthetic_only: bool = False
+) -> str | None:
+  """Returns the regime with the best mean test accuracy; with `synthetic_only`, of those with synthetic images."""
+  names = [name for name in regimes if not (synthetic_only and name in ('real', CONTROL))]
+  return max(names, key=lambda name: mean_accuracy(regimes[name]), default=None)
+
+
+def with_start(runs: Sequence[ClassifierRun], key: str) -> dict[tuple[str, str, int], int]:
+  """Returns a number by model, regime and seed, with that of the run whose weights it starts from added.
+
+  Args:
+    runs: of classifiers.
+    key: `steps` or `synthetic_images`.
+  """
+  own = {(run.model, run.regime, run.seed): getattr(run, key) or 0 for run in runs}
+  return {
+    (run.model, run.regime, run.seed): own[run.model, run.regime, run.seed]
+    + own.get((run.model, run.initialised_from, run.seed), 0)
+    for run in runs
+  }
+
+
+def mismatches(runs: Mapping[str, Sequence[ClassifierRun]]) -> list[str]:
+  """Names the runs whose stated test accuracy is not that of their predictions: one of the two files is stale."""
+  return [
+    f'{regime}, seed {run.seed}: metrics.json says {100 * run.test_accuracy:.2f} %, but its predictions '
+    f'give {100 * run.scores.accuracy:.2f} %, which is what this table shows.'
+    for regime, of_regime in runs.items()
+    for run in of_regime
+    if run.scores
+    and run.test_accuracy is not None
+    and abs(run.scores.accuracy - run.test_accuracy) > 0.5 / run.scores.n
+  ]
