@@ -5,7 +5,7 @@ Library functions take plain arguments; only a stage's `run(config, workdir)` se
 
 from fetal_jax.config.changes import check_changes, decisive
 from fetal_jax.config.checks import check_values, validate
-from fetal_jax.config.settings import METHODS, SETTINGS, decides, of_source
+from fetal_jax.config.settings import SETTINGS, decides, of_source
 from fetal_jax.config.values import (
   config_hash,
   default_config,
@@ -18,7 +18,6 @@ from fetal_jax.config.values import (
 from fetal_jax.runtime.errors import UserError
 
 __all__ = [
-  'METHODS',
   'SETTINGS',
   'UserError',
   'check_changes',
