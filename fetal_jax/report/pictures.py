@@ -9,6 +9,7 @@ from typing import Any
 from fetal_jax.report import charts, summary, tables
 from fetal_jax.report import examples as sources
 from fetal_jax.report import run as run_lib
+from fetal_jax.runtime.metrics import read_curves
 
 EXAMPLES_PER_CLASS = 6
 
@@ -111,7 +112,7 @@ def classifier_curves(
 
 def diffusion_curves(results: dict[str, Any], workdir: pathlib.Path) -> list[Picture]:
   """Loss of the UNet and accuracy of the guide by noise level, those that were logged."""
-  curves = run_lib.read_curves(workdir / 'logs' / 'diffusion' / 'metrics.jsonl')
+  curves = read_curves(workdir / 'logs' / 'diffusion' / 'metrics.jsonl')
   timesteps = (results['config'].get('diffusion') or {}).get('timesteps') or 1000
   num_classes = len(results['data']['class_names']) if results['data'] else 0
   pictures = []
