@@ -19,12 +19,13 @@ from jaxtyping import Float, Int, UInt8
 
 from fetal_jax.data import prepared
 from fetal_jax.data.grid import grid
+from fetal_jax.data.rounds import SamplerSettings
 from fetal_jax.diffusion.sample import to_float
 from fetal_jax.evaluate import fidelity, leakage, sweep_results
 from fetal_jax.evaluate import judge as judges
 from fetal_jax.evaluate.encoders import Encoder
 from fetal_jax.evaluate.judge import Judge
-from fetal_jax.evaluate.sweep_results import Recommended, SweepResults, SweepRow
+from fetal_jax.evaluate.sweep_results import Common, Recommended, SweepResults, SweepRow
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.sample.sampler import Sampler
@@ -67,8 +68,8 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
   data, model = prepared.load(workdir), describe(workdir)
   leakage.check_split(data.info.split_hash, model.split_hash, str(workdir / 'diffusion'))
   settings = make_settings(config, has_guide=model.has_guide)
-  common = sampler_settings(config, has_guide=model.has_guide)
-  about = _about(config, model, common)
+  own = sampler_settings(config, has_guide=model.has_guide)
+  about = _about(config, model, own)
   done = _read(workdir, about)
   if all(name(s) in done for s in settings) and (workdir / 'sweep' / 'recommended.json').is_file():
     logging.info('sweep: done before (%d settings).', len(settings))
@@ -82,9 +83,8 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
   for number, setting in enumerate(settings, 1):
     if name(setting) in results.settings:
       continue
-    images, seconds = _draw(
-      sampler, labels, {**common, **setting._asdict()}, seed=config.seed, batch_size=config.sample.batch_size
-    )
+    asked = msgspec.structs.replace(own, **setting._asdict())
+    images, seconds = _draw(sampler, labels, asked, seed=config.seed, batch_size=config.sample.batch_size)
     row = _judge(images, labels, setting, seconds, trained, judge, encoder, reference)
     results = msgspec.structs.replace(results, settings={**results.settings, name(setting): row})
     with files.replacing(workdir / 'sweep' / f'{name(setting)}.npy') as temporary, open(temporary, 'wb') as f:
@@ -93,7 +93,7 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
     logging.info('sweep: %d of %d: %s', number, len(settings), _line(row))
 
   rows = [results.settings[name(s)] for s in settings]
-  _draw_grids(workdir / 'sweep', rows, _setting(common))
+  _draw_grids(workdir / 'sweep', rows, own)
   best = recommend(rows)
   sweep_results.write_recommended(workdir, Recommended(flags=flags(best), why=WHY, **best._asdict()))
   logging.info('sweep: recommended (%s): %s', WHY, ' '.join(flags(best)))
@@ -133,14 +133,8 @@ def flags(setting: Setting) -> list[str]:
   return [f'--config.sample.{key}={value}' for key, value in setting._asdict().items()]
 
 
-def _setting(sampler: Mapping[str, Any]) -> Setting:
-  return Setting(**{key: sampler[key] for key in Setting._fields})
-
-
-def _about(
-  config: ml_collections.ConfigDict, model: Description, sampler: Mapping[str, Any]
-) -> dict[str, Any]:
-  """Collects what all settings of a sweep share; a sweep of something else must start anew."""
+def _about(config: ml_collections.ConfigDict, model: Description, own: SamplerSettings) -> dict[str, Any]:
+  """Collects the fields of `SweepResults` that all settings share; a sweep of something else must start anew."""
   return {
     'images': config.sweep.per_class * len(model.class_names),
     'seed': config.seed,
@@ -148,12 +142,8 @@ def _about(
     'split_hash': model.split_hash,
     'classifier': config.evaluate.classifier,
     'encoder': config.evaluate.encoder,
-    'common': _as_json({k: v for k, v in sampler.items() if k not in Setting._fields}),
+    'common': Common(interval=own.interval, guidance_at=own.guidance_at, eta=own.eta, clip=own.clip),
   }
-
-
-def _as_json(value: Any) -> Any:
-  return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _read(workdir: pathlib.Path, about: Mapping[str, Any]) -> dict[str, SweepRow]:
@@ -203,13 +193,14 @@ def _begin(
 
 
 def _draw(
-  sampler: Sampler, labels: Int[np.ndarray, ' n'], settings: dict[str, Any], *, seed: int, batch_size: int
+  sampler: Sampler, labels: Int[np.ndarray, ' n'], asked: SamplerSettings, *, seed: int, batch_size: int
 ) -> tuple[UInt8[np.ndarray, 'n h w c'], float]:
   """Draws images of one setting; returns them and the seconds that they took, compilation left out."""
-  if settings['method'] == 'dpmpp_2m':
-    settings = {**settings, 'guidance_at': 'x_t', 'eta': 0.0}
-  if settings['method'] == 'ancestral':
-    settings = {**settings, 'eta': 0.0}
+  if asked.method == 'dpmpp_2m':
+    asked = msgspec.structs.replace(asked, guidance_at='x_t', eta=0.0)
+  if asked.method == 'ancestral':
+    asked = msgspec.structs.replace(asked, eta=0.0)
+  settings = msgspec.structs.asdict(asked)
   size = min(batch_size or 64, len(labels))
   sampler.compiled(-(-size // sampler.trained.mesh.size) * sampler.trained.mesh.size, **settings)
   clock = time.monotonic()
@@ -265,7 +256,7 @@ def _line(row: SweepRow) -> str:
   return ', '.join([*words, f'judged right {100 * row.classifier_accuracy:.0f} %'])
 
 
-def _draw_grids(folder: pathlib.Path, rows: Sequence[SweepRow], own: Setting) -> None:
+def _draw_grids(folder: pathlib.Path, rows: Sequence[SweepRow], own: SamplerSettings) -> None:
   """Draws `scales.png`, of the config's own sampler, and `samplers.png`, of its own scale."""
   by_scale = [row for row in rows if (row.method, row.steps) == (own.method, own.steps)]
   by_sampler = [row for row in rows if row.guidance_scale == own.guidance_scale]

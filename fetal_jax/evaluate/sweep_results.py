@@ -1,7 +1,6 @@
 """sweep/results.json and sweep/recommended.json: the figures of every sampler setting, and the setting to sample with."""
 
 import pathlib
-from typing import Any
 
 import msgspec
 
@@ -30,6 +29,15 @@ class SweepRow(FidelityScores, frozen=True):
   guide_accuracy: float | None
 
 
+class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+  """The settings of the sampler that a sweep leaves as they are, see `data.rounds.SamplerSettings`."""
+
+  interval: tuple[int, int] | None = None
+  guidance_at: str = 'x_t'
+  eta: float = 0.0
+  clip: str | None = 'static'
+
+
 class SweepResults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
   """All settings that were drawn, and what they were judged by.
 
@@ -39,7 +47,7 @@ class SweepResults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     checkpoint_step: of the model.
     split_hash: of the split that the model was trained on.
     classifier, encoder: as asked for in `config.evaluate`.
-    common: the sampler's other settings, equal for all.
+    common: the sampler's other settings, equal for all rows.
     settings: {name of a setting: its row}.
     reference: a sentence: which real images the settings are compared with.
     judge, encoded_by: a sentence on each.
@@ -53,7 +61,7 @@ class SweepResults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
   split_hash: str | None
   classifier: str
   encoder: str
-  common: dict[str, Any]
+  common: Common
   settings: dict[str, SweepRow]
   reference: str
   judge: str

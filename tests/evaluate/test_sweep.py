@@ -5,9 +5,10 @@ import types
 import pytest
 
 from fetal_jax import config as config_lib
+from fetal_jax.data.rounds import SamplerSettings
 from fetal_jax.evaluate import sweep, sweep_results
 from fetal_jax.evaluate.results import FidelityScores
-from fetal_jax.evaluate.sweep_results import SweepResults, SweepRow
+from fetal_jax.evaluate.sweep_results import Common, SweepResults, SweepRow
 from fetal_jax.runtime.errors import UserError
 
 FIGURES = {
@@ -54,7 +55,7 @@ def test_flags_ask_for_the_setting():
 
 ABOUT = {
   'images': 9, 'seed': 0, 'checkpoint_step': 7, 'split_hash': 'a', 'classifier': 'auto', 'encoder': 'classifier',
-  'common': {'interval': [0, 500], 'eta': 0.0},
+  'common': Common(interval=(0, 500)),
 }  # fmt: skip
 
 
@@ -71,8 +72,10 @@ def test_rows_of_earlier_starts_are_read_and_those_of_another_model_refused(tmp_
     sweep._read(tmp_path, {**ABOUT, 'checkpoint_step': 8})
 
 
-def test_an_interval_of_guidance_is_the_same_after_a_restart():
+def test_what_a_sweep_varies_is_not_what_it_is_about():
   config = config_lib.default_config()
   model = types.SimpleNamespace(class_names=('a', 'b'), step=7, split_hash='a')
-  sampler = {'method': 'ddim', 'steps': 9, 'guidance_scale': 1.0, 'interval': (0, 500), 'clip': None}
-  assert sweep._about(config, model, sampler)['common'] == {'interval': [0, 500], 'clip': None}
+  one = SamplerSettings(method='ddim', steps=9, guidance_scale=1.0, interval=(0, 500), clip=None)
+  other = SamplerSettings(method='ancestral', steps=250, guidance_scale=0.0, interval=(0, 500), clip=None)
+  assert sweep._about(config, model, one) == sweep._about(config, model, other)
+  assert sweep._about(config, model, one)['common'] == Common(interval=(0, 500), clip=None)

@@ -14,7 +14,7 @@ from fetal_jax.evaluate import fidelity, results, sweep, sweep_results
 from fetal_jax.evaluate.copies import audit
 from fetal_jax.evaluate.results import Evaluation, Fidelity, Leakage
 from fetal_jax.evaluate.stage import agreement
-from fetal_jax.evaluate.sweep_results import Recommended, SweepResults, SweepRow
+from fetal_jax.evaluate.sweep_results import Common, Recommended, SweepResults, SweepRow
 
 SIZE, TRAIN, HELD_OUT, DIM = 16, 60, 120, 6
 JUDGE = 'last hidden layer of resnet50, trained by this run on the real training images alone (seed 0)'
@@ -105,7 +105,7 @@ def write_sweep(workdir, class_names, split_hash: str) -> None:
     split_hash=split_hash,
     classifier='auto',
     encoder='classifier',
-    common={},
+    common=Common(),
     settings={sweep.name(row): row for row in rows},
     reference='60 real images of the validation side',
     judge=JUDGE,
