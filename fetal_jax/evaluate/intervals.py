@@ -1,9 +1,9 @@
-"""How sure a score is: intervals by bootstrap over patients, by group of images, and the spread over seeds.
+"""The uncertainty of a score: intervals by bootstrap over patients, by group of images, and the spread over seeds.
 
 Images of one patient resemble each other, so a score's uncertainty comes from which patients were seen: a resample draws
 patients with replacement and takes all their images (cluster bootstrap; Field and Welsh, 2007,
-doi:10.1111/j.1467-9868.2007.00593.x). Intervals are percentiles of the resampled scores. They speak of other patients from
-the same source judged by the same weights; the spread over seeds speaks of training again.
+doi:10.1111/j.1467-9868.2007.00593.x). Intervals are percentiles of the resampled scores. They are about other patients from
+the same source, judged by the same weights; the spread over seeds is about training again.
 
 `scipy.stats.bootstrap` resamples single observations; here an image's weight is how often its patient was drawn, and
 all resamples of a score are a few array operations on weights [n, r].
@@ -79,12 +79,12 @@ def bootstrap_interval(
   seed: int = 0,
   level: float = 0.95,
 ) -> Estimate:
-  """A score and its interval by bootstrap over patients.
+  """Computes a score and its interval by bootstrap over patients.
 
   Args:
     predictions: of one run, or of several seeds on the same images: then the score is their mean, and a
       resample draws the same patients for all.
-    metric: a key of `METRICS`.
+    metric: a key of `scores.METRICS`.
     resamples: how many.
     seed: of the draws. Equal seeds draw equal patients, whatever the order of the rows.
     level: the interval's coverage.
@@ -92,7 +92,7 @@ def bootstrap_interval(
   Returns:
     The score and its interval. There is none if there is but one patient, or if all resamples score the same
     (say, every image is right): then the images do not tell how the score varies. A class that a resample lacks is
-    left out of its mean, as in `classification.evaluate`.
+    left out of its mean, as in `scores.evaluate`.
 
   Raises:
     UserError: several runs that were not tested on the same images.
@@ -104,7 +104,7 @@ def bootstrap_interval(
 
 
 def score(predictions: Predictions, metric: str = 'accuracy') -> float | None:
-  """The score of the images as they are (a key of `METRICS`), None where it is undefined."""
+  """Computes the score of the images as they are (a key of `scores.METRICS`), None where it is undefined."""
   _check_metric(metric)
   value = float(METRICS[metric](predictions.labels, predictions.probabilities)[0])
   return value if math.isfinite(value) else None
@@ -118,7 +118,7 @@ def _check_metric(metric: str) -> None:
 def resampled(
   runs: Sequence[Predictions], metrics: Sequence[str], resamples: int, seed: int
 ) -> dict[str, tuple[float, Values]]:
-  """{metric: (score, scores of the resamples)}, means over `runs`, whose rows are those of the same images."""
+  """Computes {metric: (score, scores of the resamples)}, means over `runs`, whose rows are those of the same images."""
   for metric in metrics:
     _check_metric(metric)
   if resamples < 1:
@@ -135,7 +135,7 @@ def _mean_score(runs: Sequence[Predictions], metric: str, weights: Weights | Non
 
 
 def patient_weights(patients: np.ndarray, resamples: int, seed: int) -> Iterator[Weights]:
-  """How often each image is in each resample, a few resamples at a time: as often as its patient was drawn."""
+  """Yields how often each image is in each resample, a few resamples at a time: as often as its patient was drawn."""
   distinct, index = np.unique(patients, return_inverse=True)
   rng = np.random.default_rng(seed)
   shares = np.full(len(distinct), 1 / len(distinct))
@@ -147,7 +147,7 @@ def patient_weights(patients: np.ndarray, resamples: int, seed: int) -> Iterator
 def interval(
   value: float, scores: Values, predictions: Predictions, level: float, *, of_difference: bool = False
 ) -> Estimate:
-  """Percentiles of resampled scores (NaN left out). Only a difference may be the same in all resamples."""
+  """Takes percentiles of resampled scores (NaN left out). Only a difference may be the same in all resamples."""
   if not 0 < level < 1:
     raise ValueError(f'level={level}; must be within (0, 1)')
   scores = scores[np.isfinite(scores)]
@@ -164,14 +164,14 @@ def interval(
 def as_runs(
   predictions: Predictions | Sequence[Predictions], names: Sequence[str] | None = None
 ) -> list[Predictions]:
-  """One or several runs as a list, every one's rows in the order of the image names.
+  """Returns one or several runs as a list, every one's rows in the order of the image names.
 
   Args:
     predictions: of one run or several.
     names: what an error calls each; by default 'run 0', 'run 1', …
 
   Raises:
-    UserError: no run, an image is there twice, or the runs' images, patients, labels or classes differ.
+    UserError: no run, an image that is listed twice, or the runs' images, patients, labels or classes differ.
   """
   given = [predictions] if isinstance(predictions, Predictions) else list(predictions)
   names = names or [f'run {i}' for i in range(len(given))]
@@ -182,7 +182,7 @@ def as_runs(
     run = run.take(np.argsort(run.images, kind='stable'))
     twice = run.images[1:][run.images[1:] == run.images[:-1]]
     if len(twice):
-      raise UserError(f'{name}: image {str(twice[0])!r} is there twice; run the classify stage again')
+      raise UserError(f'{name}: image {str(twice[0])!r} is listed twice; run the classify stage again')
     if runs:
       _check_same(runs[0], run, f'{names[0]} and {name}')
     runs.append(run)

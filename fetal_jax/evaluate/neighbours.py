@@ -23,14 +23,14 @@ Version = Callable[[Array, Array], Array]
 
 
 class Neighbours(NamedTuple):
-  """Of every point: squared distances to its k nearest, float32 [n, k], ascending, and which they are, int32 [n, k]."""
+  """The k nearest of every point: squared distances, float32 [n, k], ascending, and indices, int32 [n, k]."""
 
   squared: np.ndarray
   indices: np.ndarray
 
 
 class Match(NamedTuple):
-  """Of every point the best of its candidates: squared distance float32, index and version int32; all [n]."""
+  """The best candidate of every point: squared distance float32, index and version int32; all [n]."""
 
   squared: np.ndarray
   indices: np.ndarray
@@ -38,7 +38,7 @@ class Match(NamedTuple):
 
 
 def as_they_are(members: Float[Array, 'm d'], version: Int[Array, '']) -> Float[Array, 'm d']:
-  """The only version of plain vectors."""
+  """Returns plain vectors, which have one version only."""
   del version
   return members
 
@@ -53,13 +53,13 @@ def nearest(
   versions: int = 1,
   tile: int = TILE,
 ) -> Neighbours:
-  """The k nearest of `others`, each in the version that is nearest; of equals, the first.
+  """Finds the k nearest of `others`, each in the version that is nearest; of equals, the first.
 
   Args:
-    points: what is looked for.
-    others: where.
+    points: whose neighbours are wanted.
+    others: the candidates.
     k: how many.
-    own: which of the others a point itself is, and so is no neighbour of it in any version; None: none.
+    own: index of the other that each point is itself, which is no neighbour of it in any version; None: none.
     version: makes a version of a tile of `others`; a function of a module, for it is compiled in.
     versions: how many there are.
     tile: points a side of the tiles.
@@ -91,11 +91,11 @@ def compare(
   version: Version = as_they_are,
   versions: int = 1,
 ) -> Match:
-  """The nearest of every point's candidates, in all versions, by differences: equal vectors are at distance 0.
+  """Finds the nearest of every point's candidates, in all versions, by differences: equal vectors are at distance 0.
 
   Args:
-    points: what is looked for.
-    others: where.
+    points: as in `nearest`.
+    others: likewise.
     candidates: indices into `others`, such as those that `nearest` gives.
     version: as in `nearest`.
     versions: likewise; of equally near ones, the first.
@@ -114,7 +114,7 @@ def compare(
 def neighbour_distances(
   points: Float[np.ndarray, 'n d'], k: int, *, tile: int = TILE
 ) -> Float[np.ndarray, ' n']:
-  """Squared distance of every point to its k-th nearest among the others; float32.
+  """Computes the squared distance of every point to its k-th nearest among the others; float32.
 
   Raises:
     ValueError: there are not more than k points.
@@ -127,7 +127,7 @@ def neighbour_distances(
 def nearest_distances(
   points: Float[np.ndarray, 'n d'], others: Float[np.ndarray, 'm d'], *, tile: int = TILE
 ) -> Float[np.ndarray, ' n']:
-  """Squared distance of every point to the nearest of `others`; float32.
+  """Computes the squared distance of every point to the nearest of `others`; float32.
 
   Raises:
     ValueError: there are no others.
@@ -144,7 +144,7 @@ def balls_around(
   *,
   tile: int = TILE,
 ) -> Int[np.ndarray, ' n']:
-  """In how many balls (their surfaces included) every point lies."""
+  """Counts the balls (their surfaces included) that every point lies in."""
   counts = np.zeros(len(points), np.int64)
   size = _tile_size(tile, points, centres)
   for start, x in _tiles(points, size):
@@ -157,12 +157,12 @@ def balls_around(
 
 
 def _tile_size(tile: int, *sets: np.ndarray) -> int:
-  """`tile`, or less for small sets: powers of two, so that classes of many sizes share a few programs."""
+  """Returns `tile`, or less for small sets: powers of two, so that classes of many sizes share a few programs."""
   return min(tile, 1 << (max(map(len, sets)) - 1).bit_length())
 
 
 def _tiles(points: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
-  """(start, float32 [size, d]) one after the other; the last is padded, so that one program serves all."""
+  """Yields (start, float32 [size, d]), one after the other; the last is padded, so that one program serves all."""
   for start in range(0, len(points), size):
     yield start, _padded(points[start : start + size], size, 0.0)
 
@@ -173,7 +173,7 @@ def _padded(array: np.ndarray, size: int, value: float, dtype: DTypeLike = np.fl
 
 
 def products(x: Float[Array, 'n d'], y: Float[Array, 'm d']) -> Float[Array, 'n m']:
-  """x·y of all pairs, in float32 also where a device would rather round its inputs."""
+  """Computes x·y of all pairs, in float32 also on devices that round the inputs of matmuls."""
   return jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -193,7 +193,7 @@ def _nearest_tile(
   version: Version,
   versions: int,
 ) -> tuple[Float[Array, 'n k'], Int[Array, 'n k']]:
-  """The k nearest of those in `best` and of the tile `y`, whose members are `first`, `first` + 1, …; donates `best`."""
+  """Finds the k nearest of those in `best` and of the tile `y`, whose members are `first`, `first` + 1, …; donates `best`."""
 
   def nearer(v: Array, distances: Array) -> Array:
     return jnp.minimum(distances, _squared_distances(x, version(y, v)))
@@ -216,7 +216,7 @@ def _compare_chunk(
   version: Version,
   versions: int,
 ) -> tuple[Float[Array, ' n'], Int[Array, ' n'], Int[Array, ' n']]:
-  """Squared distance, index and version of the nearest of every point's own candidates `y`."""
+  """Computes squared distance, index and version of the nearest of every point's own candidates `y`."""
   n, k = candidates.shape
   members = y.reshape(n * k, *y.shape[2:])
 

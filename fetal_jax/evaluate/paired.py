@@ -247,7 +247,7 @@ def compare_regimes(
 def _pair(
   a: Predictions | Sequence[Predictions], b: Predictions | Sequence[Predictions], names: tuple[str, str]
 ) -> tuple[list[Predictions], list[Predictions]]:
-  """Both as lists of runs with the same rows."""
+  """Returns both as lists of runs with the same rows."""
   runs_a, runs_b = ([x] if isinstance(x, Predictions) else list(x) for x in (a, b))
   runs = as_runs([*runs_a, *runs_b], [*_names(names[0], runs_a), *_names(names[1], runs_b)])
   return runs[: len(runs_a)], runs[len(runs_a) :]

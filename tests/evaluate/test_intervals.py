@@ -165,7 +165,7 @@ def test_runs_on_other_images_are_refused():
   a = soft()
   with pytest.raises(UserError, match=r"run 0 and run 1.*1 only in the former, 0 only.*'image_0119'"):
     bootstrap_interval([a, a.take(np.arange(119))])
-  with pytest.raises(UserError, match=r"run 0: image 'image_0003' is there twice"):
+  with pytest.raises(UserError, match=r"run 0: image 'image_0003' is listed twice"):
     bootstrap_interval(a.take(np.array([3, 1, 3])))
   with pytest.raises(UserError, match='no predictions'):
     bootstrap_interval([])

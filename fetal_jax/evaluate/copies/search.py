@@ -1,7 +1,7 @@
-"""Where a training image is found again: the nearest training image of every image, in pixels or in features.
+"""The search for copies: the nearest training image of every image, in pixels or in features.
 
 A copy may be flipped, and in pixels also shifted: a training image is as near as its nearest version. Both spaces have the
-same three functions: `queries` and `members` turn images into what is compared, `nearest` compares.
+same functions: `queries` and `members` turn images into arrays, `nearest` compares them.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ from fetal_jax.evaluate import neighbours
 from fetal_jax.evaluate.neighbours import TILE
 from fetal_jax.runtime.errors import UserError
 
-SIDE = 32  # pixels: what images are averaged down to before their pixels are compared
-REACH = 2  # pixels of those that a copy may be shifted by, in both directions
+SIDE = 32  # pixels: images are averaged down to this side before their pixels are compared
+REACH = 2  # a copy may be shifted by so many of these pixels, in both directions
 _CHUNK = 256  # images that are averaged down together
 
 Images = UInt8[np.ndarray, 'n h w c']
 
 
 class Transform(NamedTuple):
-  """What a training image goes through to look like the other: first the flip, then the shift, in pixels of 32 x 32."""
+  """The change that makes a training image look like the other: first the flip, then the shift, in pixels of 32 x 32."""
 
   flip: str  # 'none', 'horizontal' (left becomes right), 'vertical' or 'both'
   down: int = 0
@@ -36,59 +36,59 @@ FLIPS = ('none', 'horizontal', 'vertical', 'both')
 
 
 def _transforms(reach: int) -> tuple[Transform, ...]:
-  """All flips with all shifts of up to `reach`, small ones first: of equally good ones the first is reported."""
+  """Lists all flips with all shifts of up to `reach`, small ones first: of equally good ones the first is reported."""
   steps = range(-reach, reach + 1)
   shifts = sorted(((down, right) for down in steps for right in steps), key=lambda s: abs(s[0]) + abs(s[1]))
   return tuple(Transform(flip, *shift) for flip in FLIPS for shift in shifts)
 
 
 class Nearest(NamedTuple):
-  """Of every image: distance float32 [n] to its nearest training image, which one int32 [n], and its transform."""
+  """The nearest training image of every image: distances float32 [n], indices int32 [n], and transforms."""
 
   distances: np.ndarray
   indices: np.ndarray
   transforms: list[Transform]
 
   def take(self, indices: Int[np.ndarray, ' m']) -> 'Nearest':
-    """Those of some images."""
+    """Returns those of some images."""
     return Nearest(self.distances[indices], self.indices[indices], [self.transforms[i] for i in indices])
 
 
 class Space(Protocol):
-  """What images are compared in."""
+  """A space that images are compared in."""
 
   @property
   def name(self) -> str:
-    """Short, for tables."""
+    """Returns a short name, for tables."""
 
   @property
   def unit(self) -> str:
-    """Of the distances; may be empty."""
+    """Returns the unit of the distances; may be empty."""
 
   @property
   def description(self) -> str:
-    """For the report: what is compared, and what a distance is."""
+    """Says for the report what is compared, and what a distance is."""
 
   def queries(self, images: Images) -> np.ndarray:
-    """What of an image is looked for."""
+    """Turns images into the arrays that are looked for."""
 
   def members(self, images: Images) -> np.ndarray:
-    """What of a training image is searched."""
+    """Turns training images into the arrays that are searched."""
 
   def as_queries(self, members: np.ndarray) -> np.ndarray:
-    """`queries` of the same images, from their `members`."""
+    """Returns the `queries` of training images, from their `members`."""
 
   def nearest(self, queries: np.ndarray, members: np.ndarray, own: np.ndarray | None = None) -> Nearest:
-    """The nearest member of every query; `own` [n] says which member it is itself and must not find."""
+    """Finds the nearest member of every query; `own` [n] says which member a query is itself, which it must not find."""
 
 
 def nearest(queries: Images, train: Images, space: Space | None = None) -> Nearest:
-  """The nearest training image of every image.
+  """Finds the nearest training image of every image.
 
   Args:
     queries: any images.
-    train: the images they may be copies of.
-    space: what they are compared in; None: `Pixels()`.
+    train: the images that they may be copies of.
+    space: where they are compared; None: `Pixels()`.
 
   Raises:
     UserError: there are no training images, or the images are not uint8 or not all of one shape.
@@ -99,7 +99,7 @@ def nearest(queries: Images, train: Images, space: Space | None = None) -> Neare
 
 
 def check(*sets: Images) -> None:
-  """Raises UserError where sets of images cannot be compared; only the last must not be empty."""
+  """Refuses sets of images that cannot be compared; only the last must not be empty."""
   shapes = {images.shape[1:] for images in sets}
   if len(shapes) > 1 or any(images.ndim != 4 or images.dtype != np.uint8 for images in sets):
     given = ', '.join(f'{images.dtype} {" x ".join(map(str, images.shape))}' for images in sets)
@@ -108,11 +108,11 @@ def check(*sets: Images) -> None:
     raise UserError('there are no training images to be copied; give those that the generator was trained on')
 
 
-# Pixels
+# MARK: Pixels
 
 
 def grey(images: Images, side: int = SIDE) -> Float[np.ndarray, 'n side side']:
-  """Grey levels 0 ... 255, averaged over the areas of side x side equal rectangles; images may be memory-mapped."""
+  """Computes grey levels 0 ... 255, averaged over the areas of side x side equal rectangles; images may be memory-mapped."""
   rows, columns = (_areas(size, side) for size in images.shape[1:3])
   result = np.empty((len(images), side, side), np.float32)
   for start in range(0, len(images), _CHUNK):
@@ -122,7 +122,7 @@ def grey(images: Images, side: int = SIDE) -> Float[np.ndarray, 'n side side']:
 
 
 def _areas(size: int, parts: int) -> Float[np.ndarray, 'parts size']:
-  """The share of each of `size` pixels in each of `parts` equal stretches."""
+  """Computes the share of each of `size` pixels in each of `parts` equal stretches."""
   edges = np.linspace(0, size, parts + 1)[:, None]
   pixels = np.arange(size)
   overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
@@ -131,8 +131,10 @@ def _areas(size: int, parts: int) -> Float[np.ndarray, 'parts size']:
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-  """Grey levels at 32 x 32. An image's middle 28 x 28 is looked for in every training image: in its four flips, each at
-  the 25 shifts of up to 2 pixels. All comparisons are thus of equally many pixels, and none of padding.
+  """The space of grey levels at 32 x 32.
+
+  An image's middle 28 x 28 is looked for in every training image: in its four flips, each at the 25 shifts of up to 2
+  pixels. So all comparisons are of equally many pixels, and none of padding.
 
   The distance is the root of the mean squared difference, in grey levels of 0 ... 255.
 
@@ -153,7 +155,7 @@ class Pixels:
 
   @property
   def description(self) -> str:
-    """For the report."""
+    """Says for the report what is compared."""
     how = f'a shortlist of {self.shortlist} from 16 x 16' if self.shortlist else 'no shortlist'
     return (
       f'grey levels at {SIDE} x {SIDE}, root mean squared difference over the middle {SIDE - 2 * REACH} x '
@@ -161,13 +163,13 @@ class Pixels:
     )
 
   def queries(self, images: Images) -> Float[np.ndarray, 'n 32 32']:
-    """The images at 32 x 32."""
+    """Averages the images down to 32 x 32."""
     return grey(images)
 
   members = queries
 
   def as_queries(self, members: Float[np.ndarray, 'm 32 32']) -> Float[np.ndarray, 'm 32 32']:
-    """The same."""
+    """Returns the same."""
     return members
 
   def nearest(
@@ -176,7 +178,7 @@ class Pixels:
     members: Float[np.ndarray, 'm 32 32'],
     own: Int[np.ndarray, ' n'] | None = None,
   ) -> Nearest:
-    """The nearest training image of every image, see `Space`."""
+    """Finds the nearest training image of every image, see `Space`."""
     level = members.mean(dtype=np.float64).astype(
       np.float32
     )  # differences stay, and sums of squares are smaller
@@ -206,19 +208,19 @@ def _halved(images: Float[np.ndarray, 'n s s'], times: int) -> Float[np.ndarray,
 
 
 def _reach(side: int) -> int:
-  """How far windows may be shifted in an image of this side."""
+  """Returns how far windows may be shifted in an image of this side."""
   return side * REACH // SIDE
 
 
 def _middle(images: Float[np.ndarray, 'n s s']) -> Float[np.ndarray, 'n d']:
-  """All but a margin as wide as the reach of the shifts."""
+  """Cuts off a margin as wide as the reach of the shifts."""
   n, side, _ = images.shape
   r = _reach(side)
   return images[:, r:-r, r:-r].reshape(n, (side - 2 * r) ** 2)
 
 
 def _window(images: Float[Array, 'm s s'], version: Int[Array, '']) -> Float[Array, 'm d']:
-  """The middle of the images after transform number `version` of `_transforms`: another window of the flipped image."""
+  """Returns the middle of the images after transform number `version`: another window of the flipped image."""
   m, side, _ = images.shape
   reach = _reach(side)
   transforms = _transforms(reach)
@@ -234,15 +236,15 @@ def _window(images: Float[Array, 'm s s'], version: Int[Array, '']) -> Float[Arr
   return window.reshape(m, -1)
 
 
-# Features
+# MARK: Features
 
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-  """An encoder's features; training images are encoded in their four flips. The distance is Euclidean.
+  """The space of an encoder's features; training images are encoded in their four flips. The distance is Euclidean.
 
   Attributes:
-    encoder: images -> features; `evaluate.features.Encoder`.
+    encoder: images -> features; `evaluate.encoders.Encoder`.
     tile: images a side of the tiles.
   """
 
@@ -253,12 +255,12 @@ class Features:
 
   @property
   def description(self) -> str:
-    """For the report."""
+    """Says for the report what is compared."""
     encoder = getattr(self.encoder, 'description', 'an encoder')
     return f'Euclidean distance of features: {encoder}; flips are searched'
 
   def queries(self, images: Images) -> Float[np.ndarray, 'n d']:
-    """The features.
+    """Encodes the images.
 
     Raises:
       UserError: they are not finite, or the encoder is not made for such images.
@@ -272,12 +274,12 @@ class Features:
     return features
 
   def members(self, images: Images) -> Float[np.ndarray, 'm 4 d']:
-    """The features of all flips, in the order of `FLIPS`."""
+    """Encodes the images in all flips, in the order of `FLIPS`."""
     flipped = (images, images[:, :, ::-1], images[:, ::-1], images[:, ::-1, ::-1])
     return np.stack([self.queries(view) for view in flipped], axis=1)
 
   def as_queries(self, members: Float[np.ndarray, 'm 4 d']) -> Float[np.ndarray, 'm d']:
-    """Those of the images as they are."""
+    """Returns the features of the images as they are."""
     return members[:, 0]
 
   def nearest(
@@ -286,7 +288,7 @@ class Features:
     members: Float[np.ndarray, 'm 4 d'],
     own: Int[np.ndarray, ' n'] | None = None,
   ) -> Nearest:
-    """The nearest training image of every image, see `Space`."""
+    """Finds the nearest training image of every image, see `Space`."""
     centre = members[:, 0].mean(axis=0)
     queries, members = queries - centre, members - centre
     k = min(4, len(members) - (own is not None))  # a few, because the first pass rounds
@@ -301,11 +303,11 @@ def _flip(members: Float[Array, 'm 4 d'], version: Int[Array, '']) -> Float[Arra
   return members[:, version]
 
 
-# Pictures
+# MARK: Pictures
 
 
 def transformed(image: UInt8[np.ndarray, 'h w c'], transform: Transform) -> UInt8[np.ndarray, 'h w c']:
-  """An image as it is found again: flipped, then shifted; what comes in from outside is black."""
+  """Applies a transform to an image: the flip, then the shift; pixels from outside are black."""
   height, width = image.shape[:2]
   vertical, horizontal = transform.flip in ('vertical', 'both'), transform.flip in ('horizontal', 'both')
   image = image[:: -1 if vertical else 1, :: -1 if horizontal else 1]
