@@ -275,7 +275,7 @@ def _classifier(
     lambda v, x: net.apply(v, x, train=False), state.variables, _array((c.eval_batch_size, *shape))
   )
   selection = images.validation if c.protocol == 'honest' else images.test
-  names, works = regimes.of_model(c, model), []
+  names, works = regimes.of_model(model, c.regimes, c.curve, c.curve_models), []
   for stage, kept in (('classify', False), ('filter', True)):
     mine = [name for name in names if regimes.synthetic(name).kept == kept]
     if not mine:

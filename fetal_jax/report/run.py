@@ -2,17 +2,16 @@
 
 import hashlib
 import json
-import math
 import pathlib
 from typing import Any
-
-import ml_collections
 
 from fetal_jax.evaluate import calibration, intervals, paired, scores
 from fetal_jax.report import audits, comparisons, further, kinds, paper
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
+from fetal_jax.runtime.metrics import read_curves
+from fetal_jax.runtime.records import to_json
 from fetal_jax.train import predictions as predictions_lib
 from fetal_jax.train import regimes as regimes_lib
 from fetal_jax.train.predictions import Predictions
@@ -96,41 +95,29 @@ def _read_data(workdir: pathlib.Path, missing: list[str]) -> dict[str, Any] | No
   if not (workdir / 'data' / 'split.json').is_file():
     missing.append('The data and their split: data/split.json is not there; run the prepare stage.')
     return None
-  from fetal_jax.data import prepare, splits
+  from fetal_jax.data import prepared
 
-  prepared = prepare.load(workdir)
-  return {
-    **{key: prepared.info.get(key) for key in ('source', 'split', 'seed', 'image_size', 'channels')},
-    'class_names': list(prepared.records.class_names),
-    **splits.describe(prepared.records, prepared.split),
-    'split_hash': splits.split_hash(prepared.records, prepared.split),
-  }
+  info = prepared.load(workdir).info
+  summary = ('images', 'totals', 'patients', 'shared_patients', 'test_patient_overlap', 'test_patient_class_overlap')
+  keys = ('source', 'split', 'seed', 'image_size', 'channels', *summary, 'split_hash')
+  return {**{key: getattr(info, key) for key in keys}, 'class_names': list(info.class_names)}
 
 
 def _read_rounds(workdir: pathlib.Path, missing: list[str]) -> list[dict[str, Any]]:
-  paths = sorted(
-    workdir.glob('synthetic/round_*/manifest.json'), key=lambda p: (len(p.parent.name), p.parent.name)
-  )
-  if not paths:
+  from fetal_jax.data import rounds as rounds_lib
+
+  found = rounds_lib.begun(workdir)
+  if not found:
     missing.append('Synthetic images: no synthetic/round_*/manifest.json; run the sample stage.')
-  keys = (
-    'round',
-    'seed',
-    'class_names',
-    'counts',
-    'image_size',
-    'channels',
-    'sampler',
-    'checkpoint',
-    'config_hash',
-  )
   rounds = []
-  for path in paths:
-    manifest = audits.read_json(path)
-    if manifest.get('complete', True):
-      rounds.append({key: manifest.get(key) for key in keys} | {'folder': f'synthetic/{path.parent.name}'})
-    else:
-      missing.append(f'Synthetic images: {path.parent.name} is not finished; run the sample stage again.')
+  for number, one in found.items():
+    if one is None:
+      missing.append(f'Synthetic images: round_{number} is not finished; run the sample stage again.')
+      continue
+    manifest = to_json(one.manifest)
+    for key in ('complete', 'shards', 'files', 'shard_size'):
+      del manifest[key]
+    rounds.append({**manifest, 'folder': f'synthetic/{one.folder.name}'})
   return rounds
 
 
@@ -201,12 +188,10 @@ def _read_runs(
 def _further_runs(asked: dict[str, Any]) -> set[tuple[str, str, int]]:
   """Model, regime and seed of what `config.classify` asks for beyond the main regimes."""
   known = [regime for regime in asked.get('regimes') or () if kinds.find(regime)]
-  settings = {key: asked.get(key) or () for key in ('models', 'curve', 'curve_models')} | {'regimes': known}
-  classify = ml_collections.ConfigDict(settings)
   return {
     (model, regime, seed)
-    for model in classify.models
-    for regime in regimes_lib.of_model(classify, model)
+    for model in asked.get('models') or ()
+    for regime in regimes_lib.of_model(model, known, asked.get('curve') or (), asked.get('curve_models') or ())
     if not kinds.is_main(regime)
     for seed in range(asked.get('num_seeds') or 1)
   }
@@ -236,28 +221,6 @@ def order(model: str, regime: str) -> tuple[int, str, int, int, str]:
 def model_title(model: str) -> str:
   """What people call the model `model` (a key of `models.CLASSIFIERS`)."""
   return paper.MODELS[model].title if model in paper.MODELS else model
-
-
-def read_curves(path: PathLike) -> dict[str, tuple[list[float], list[float]]]:
-  """The curves in a `metrics.jsonl`: {metric: (steps, values)}, finite values only, in order of step.
-
-  A last line that a killed process cut off is left out; where steps were taken twice (a run that was
-  interrupted and went on from its checkpoint) the later ones count.
-  """
-  path = pathlib.Path(path)
-  if not path.is_file():
-    return {}
-  values: dict[str, dict[float, float]] = {}
-  for line in path.read_text(encoding='utf-8').splitlines():
-    try:
-      row = json.loads(line)
-      step = row.pop('step')
-    except (ValueError, KeyError, AttributeError):
-      continue
-    for key, value in row.items():
-      if isinstance(value, int | float) and math.isfinite(value):
-        values.setdefault(key, {})[step] = value
-  return {key: (sorted(curve), [curve[step] for step in sorted(curve)]) for key, curve in values.items()}
 
 
 def digest(workdir: PathLike, *settings: Any) -> str:

@@ -70,7 +70,7 @@ def _runs(classify: ml_collections.ConfigDict, *, kept: bool) -> list[RunName]:
     RunName(model, regime, seed)
     for model in classify.models
     for seed in range(classify.num_seeds)
-    for regime in regimes.of_model(classify, model)
+    for regime in regimes.of_model(model, classify.regimes, classify.curve, classify.curve_models)
     if regimes.synthetic(regime).kept == kept
   ]
 

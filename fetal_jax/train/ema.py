@@ -8,10 +8,10 @@ from jaxtyping import Array, Float, Int
 
 
 def decay(step: Int[Array, ''], rate: float, *, warmup: bool) -> Float[Array, '']:
-  """The decay at optimiser step `step` (counted from 0).
+  """Returns the decay at optimiser step `step`, counted from 0.
 
-  With `warmup`, min(rate, (1 + step) / (10 + step)): without it the initial weights still weigh
-  rate^N after N steps, 37 % after 10,000 steps at 0.9999 (guided-diffusion has no warm-up).
+  With `warmup` it is min(rate, (1 + step) / (10 + step)). Without, the initial weights still have the share rate^N
+  after N steps: 37 % after 10,000 steps at 0.9999 (guided-diffusion has no warm-up).
   """
   if not warmup:
     return jnp.asarray(rate, jnp.float32)
@@ -19,5 +19,5 @@ def decay(step: Int[Array, ''], rate: float, *, warmup: bool) -> Float[Array, ''
 
 
 def update(average: Any, params: Any, decay: Float[Array, '']) -> Any:
-  """decay * average + (1 - decay) * params, leaf by leaf."""
+  """Returns decay * average + (1 - decay) * params, leaf by leaf."""
   return jax.tree.map(lambda a, p: a * decay + p * (1.0 - decay), average, params)

@@ -1,4 +1,4 @@
-"""What a run is about to spend: parameters, FLOPs and memory, said before the first step."""
+"""Overview of a run before its first step: parameters, FLOPs and memory."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from clu import parameter_overview
 
 
 def count_parameters(params: Any) -> int:
-  """The number of scalars in a pytree of parameters."""
+  """Counts the scalars in a pytree of parameters."""
   return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
 def log_parameters(params: dict[str, Any]) -> None:
-  """Writes clu's table of every network's parameters to the log."""
+  """Logs clu's table of every network's parameters."""
   for name, tree in params.items():
     table = parameter_overview.get_parameter_overview(tree, include_stats=False)
     logging.info('%s: %s parameters\n%s', name, f'{count_parameters(tree):,}', table)
@@ -23,8 +23,8 @@ def log_parameters(params: dict[str, Any]) -> None:
 def log_cost(title: str, lowered: Any, compiled: Any, *, steps: int, microbatches: int = 1) -> None:
   """Logs the FLOPs of one optimiser step and the memory of the compiled dispatch on each device.
 
-  XLA counts FLOPs in the program before optimisation and a loop's body once: one step of those that are
-  scanned, one part of those that are accumulated.
+  XLA counts FLOPs before it optimises the program, and counts a loop's body once. So of the steps in a dispatch it
+  counts one, and of the parts of an accumulated gradient one.
   """
   flops = float((lowered.cost_analysis() or {}).get('flops', 0.0)) * microbatches
   memory = compiled.memory_analysis()

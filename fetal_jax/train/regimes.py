@@ -1,8 +1,8 @@
-"""The six training regimes of the paper, as data, and those that ask further: how many images, which images."""
+"""Training regimes: the six of the paper, and others by number of synthetic images or with the quality filter."""
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import ml_collections
 
@@ -11,15 +11,15 @@ from fetal_jax.runtime.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Regime:
-  """What a classifier is trained on, and what it starts from.
+  """The training images of a classifier, and the weights that it starts from.
 
   Attributes:
-    title: what tables call it; `{r1}` and `{r12}` stand for the number of synthetic images.
+    title: its name in tables; `{r1}` and `{r12}` stand for the number of synthetic images.
     rounds: the rounds of synthetic images in its training set.
     real: whether the real training images are in it.
     start: the regime whose selected weights it starts from (shared, never trained twice), or None.
-    count: only the first so many synthetic images, equally many a class; all rounds where `rounds` is empty.
-    kept: only the synthetic images that the quality filter kept.
+    count: how many synthetic images, the first ones of all rounds, equally many a class; None = all of `rounds`.
+    kept: whether only the synthetic images that the quality filter kept are in it.
   """
 
   title: str
@@ -44,7 +44,8 @@ REGIMES: dict[str, Regime] = {
 }
 
 
-# As many optimiser steps as pretraining brings, without synthetic images: tells their worth from that of training longer.
+# The control of `_then_real`: trained twice as well, but on real images alone. It separates the worth of synthetic
+# images from that of longer training.
 CONTROL = 'real_then_real'
 
 _COUNTED = re.compile(r'synth_([1-9]\d*)(_then_real|_plus_real)?')
@@ -52,7 +53,7 @@ _KEPT = re.compile(r'(synth_(?:r1|r12))_kept(_then_real|_plus_real)?')
 
 
 def get(name: str) -> Regime:
-  """The regime of a name: one of `REGIMES`, `CONTROL`, or made from the name.
+  """Returns the regime of a name: one of `REGIMES`, `CONTROL`, or one that the name describes.
 
   `synth_10000` takes the first 10,000 synthetic images, equally many a class; `synth_r12_kept` takes those of both
   rounds that the quality filter kept. Each has `_then_real` (pretrained on them, fine-tuned on real images) and
@@ -83,7 +84,7 @@ def get(name: str) -> Regime:
 
 
 def synthetic(name: str) -> Regime:
-  """The regime that brings the synthetic images: the one that `name` starts from, or `name` itself."""
+  """Returns the regime that the synthetic images belong to: the one that `name` starts from, or `name` itself."""
   regime = get(name)
   return get(regime.start) if regime.start else regime
 
@@ -155,7 +156,7 @@ def images(name: str, sizes: Mapping[int, int]) -> int | None:
 
 
 def with_starts(names: Iterable[str]) -> list[str]:
-  """The regimes to train, in an order in which each comes after the one it starts from."""
+  """Adds the regimes that others start from; returns all, each after the one it starts from."""
   wanted = dict.fromkeys(names)
   wanted |= dict.fromkeys(start for name in wanted if (start := get(name).start))
   known = list(REGIMES)
@@ -164,16 +165,23 @@ def with_starts(names: Iterable[str]) -> list[str]:
   )
 
 
-def of_model(classify: ml_collections.ConfigDict, model: str) -> list[str]:
-  """The regimes of `config.classify` that `model` is trained in, the curve's points among them."""
-  curve = []
-  if model in (classify.curve_models or classify.models):
-    curve = [f'synth_{count}{use}' for count in classify.curve for use in ('', '_then_real')]
-  return with_starts([*classify.regimes, *curve])
+def of_model(
+  model: str, names: Iterable[str], curve: Iterable[int] = (), curve_models: Sequence[str] = ()
+) -> list[str]:
+  """Returns the regimes that `model` is trained in, each after the one it starts from.
+
+  Args:
+    model: a classifier.
+    names: the regimes of all models.
+    curve: numbers of synthetic images; each adds a regime on them alone and one fine-tuned on real images.
+    curve_models: the models that get those of `curve`; empty = all.
+  """
+  counted = [f'synth_{number}{use}' for number in curve for use in ('', '_then_real')]
+  return with_starts([*names, *(counted if not curve_models or model in curve_models else ())])
 
 
 def rounds_needed(names: Iterable[str], rounds: int) -> int:
-  """How many of the `rounds` synthetic rounds of a run these regimes use."""
+  """Returns how many of the `rounds` synthetic rounds of a run these regimes use."""
   used = [synthetic(name) for name in names]
   return max((rounds if regime.count else max(regime.rounds, default=0) for regime in used), default=0)
 

@@ -1,6 +1,6 @@
-"""Steps whose loss or gradient is not finite, left out as if they had not been tried.
+"""Steps whose loss or gradient is not finite: they are left out, as if they had not been tried.
 
-A rare batch may overflow in half precision; the network that it would have spoiled for good goes on without it.
+In half precision a rare batch may overflow. Without its step the networks stay finite, and training continues.
 """
 
 import dataclasses
@@ -16,11 +16,11 @@ _COUNTS = {'skipped/loss': 'loss', 'skipped/gradient': 'gradient'}
 
 
 def leaving_out(one_step: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
-  """Wraps `one_step(state, batch) -> (state, sums)`, which has a norm of the gradient among its sums.
+  """Wraps `one_step(state, batch) -> (state, sums)`, whose sums include a norm of the gradient.
 
-  Of a step with a sum that is not finite, the state is kept but for its number, and the sums are of nothing. Beside
-  them are counts of such steps, by whether the loss was to blame or the gradient alone. Other steps are what they
-  would be without, to the last digit: the compiler may round otherwise.
+  Where a sum of a step is not finite, only the step's number in the state changes, and all its sums become 0. Two more
+  sums count such steps: those with such a loss, and those with such a gradient alone. Other steps stay the same,
+  except that the compiler may round differently.
   """
 
   def step(state: Any, batch: Any) -> tuple[Any, Any]:
@@ -39,17 +39,17 @@ def leaving_out(one_step: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple
 
 
 def is_gradient(name: str) -> bool:
-  """Whether a sum is the norm of a gradient."""
+  """Returns whether a sum is the norm of a gradient."""
   return name.startswith(_GRADIENT)
 
 
 def is_count(name: str) -> bool:
-  """Whether a sum counts steps that were left out."""
+  """Returns whether a sum counts steps that were left out."""
   return name in _COUNTS
 
 
 def count(totals: Mapping[str, np.ndarray]) -> tuple[int, int, str]:
-  """Steps left out, steps tried, and what was not finite in words; of (sum, count) totals over some steps."""
+  """Returns steps left out, steps tried, and what was not finite in words, from (sum, count) totals over some steps."""
   found = {what: int(totals[name][0]) for name, what in _COUNTS.items() if name in totals}
   tried = max((int(totals[name][1]) for name in _COUNTS if name in totals), default=0)
   return sum(found.values()), tried, ', '.join(f'{what} {number}' for what, number in found.items() if number)

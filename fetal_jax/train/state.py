@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and what a checkpoint holds."""
+"""States of training: what goes from step to step and into a checkpoint."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ class DiffusionState:
 
   Attributes:
     step: int32 [], optimiser steps done.
-    params: {'unet': ..., 'guide': ...}, float32; only the networks that are trained or needed.
+    params: {'unet': ..., 'guide': ...}, float32; only the networks that are trained.
     opt_state: optax states under the same keys.
-    ema: one average of the UNet's parameters per rate in `config.diffusion.ema_rates`.
+    ema: averages of the UNet's parameters, one for each rate.
   """
 
   step: jax.Array

@@ -1,19 +1,16 @@
 """The synthetic images that a regime trains on: whole rounds, the first so many, or those that the filter kept."""
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from fetal_jax import config as config_lib
-from fetal_jax.data import decode
+from fetal_jax.data import rounds as rounds_lib
 from fetal_jax.data.loader import Source
-from fetal_jax.data.rounds.writer import check_files
 from fetal_jax.runtime.errors import UserError
-from fetal_jax.runtime.files import PathLike, read_json
+from fetal_jax.runtime.files import PathLike
 from fetal_jax.train import kept as kept_lib
 from fetal_jax.train import regimes
 
@@ -101,25 +98,20 @@ def load(
   Raises:
     UserError: a round is not finished, damaged or of other classes, or the filter's result is of other rounds.
   """
-  workdir = pathlib.Path(workdir)
+  finished = {found.number: found for found in rounds_lib.find(workdir)}
   rounds, hashes = {}, {}
   for r in range(1, count + 1):
-    folder = workdir / 'synthetic' / f'round_{r}'
-    if not (folder / 'manifest.json').is_file() or not read_json(folder / 'manifest.json').get('complete'):
-      raise UserError(f'{folder}: no finished synthetic round; run --stage=sample first')
-    manifest = read_json(folder / 'manifest.json')
-    if manifest['class_names'] != list(class_names):
+    if r not in finished:
       raise UserError(
-        f'{folder}: its classes ({", ".join(manifest["class_names"])}) are not those of the prepared data '
+        f'{rounds_lib.folder_of(workdir, r)}: no finished synthetic round; run --stage=sample first'
+      )
+    found = finished[r]
+    if found.manifest.class_names != tuple(class_names):
+      raise UserError(
+        f'{found.folder}: its classes ({", ".join(found.manifest.class_names)}) are not those of the prepared data '
         f'({", ".join(class_names)}); use a new --workdir'
       )
-    check_files(folder, manifest)
-    images, labels, _ = decode.read_images(folder, image_size, channels)
-    rounds[r] = Source(images, labels, np.arange(len(images)), real=False)
-    hashes[r] = round_hash(manifest)
+    images = found.images(image_size, channels)
+    rounds[r] = Source(images, found.labels(), np.arange(len(images)), real=False)
+    hashes[r] = found.hash
   return SyntheticSets(rounds, hashes, kept_lib.read_indices(workdir, hashes) if kept else None)
-
-
-def round_hash(manifest: Mapping[str, Any]) -> str:
-  """Returns what identifies a round: a hash of the hashes of its shards."""
-  return config_lib.config_hash([shard['sha256'] for shard in manifest['shards']])

@@ -62,19 +62,10 @@ def test_other_names_are_no_regimes(name):
 
 
 def test_the_curve_adds_its_points_to_its_models_alone():
-  classify = config_lib.default_config().classify
-  with classify.unlocked():
-    classify.update(
-      models=('resnet50', 'swin_t'), regimes=('real',), curve=(60, 120), curve_models=('swin_t',)
-    )
-  assert regimes.of_model(classify, 'resnet50') == ['real']
-  assert regimes.of_model(classify, 'swin_t') == [
-    'real',
-    'synth_60',
-    'synth_120',
-    'synth_60_then_real',
-    'synth_120_then_real',
-  ]
+  curve = ['real', 'synth_60', 'synth_120', 'synth_60_then_real', 'synth_120_then_real']
+  assert regimes.of_model('resnet50', ('real',), (60, 120), ('swin_t',)) == ['real']
+  assert regimes.of_model('swin_t', ('real',), (60, 120), ('swin_t',)) == curve
+  assert regimes.of_model('resnet50', ('real',), (60, 120)) == curve
 
 
 @pytest.mark.parametrize(
@@ -98,3 +89,36 @@ def test_the_control_trains_twice_on_real_images_alone():
   assert with_starts([regimes.CONTROL]) == ['real', regimes.CONTROL]
   assert rounds_needed([regimes.CONTROL], 2) == 0
   assert regimes.CONTROL not in REGIMES  # which are the paper's
+
+
+SIZES = {1: 48, 2: 48}
+
+
+@pytest.mark.parametrize(
+  ('name', 'main', 'kept', 'count', 'use', 'images'),
+  [
+    ('real', True, False, None, None, 0),
+    ('real_then_real', True, False, None, None, 0),
+    ('synth_r12', True, False, None, 'synthetic', 96),
+    ('synth_r1_then_real', True, False, None, 'then_real', 48),
+    ('synth_r1_plus_real', True, False, None, 'plus_real', 48),
+    ('synth_1000', False, False, 1000, 'synthetic', 1000),
+    ('synth_1000_then_real', False, False, 1000, 'then_real', 1000),
+    ('synth_1000_plus_real', False, False, 1000, 'plus_real', 1000),
+    ('synth_r12_kept', False, True, None, 'synthetic', None),
+    ('synth_r1_kept_then_real', False, True, None, 'then_real', None),
+    ('mine', True, False, None, None, None),
+  ],
+)
+def test_a_name_says_what_kind_of_regime_it_is(name, main, kept, count, use, images):
+  found = regimes.is_main(name), regimes.is_kept(name), regimes.count(name), regimes.use(name)
+  assert found == (main, kept, count, use)
+  assert regimes.images(name, SIZES) == images
+
+
+def test_the_images_of_a_missing_round_have_no_number():
+  assert regimes.images('synth_r12', {1: 48}) is None
+
+
+def test_without_the_filter_another_regime_remains():
+  assert regimes.without_filter('synth_r1_kept_then_real') == 'synth_r1_then_real'

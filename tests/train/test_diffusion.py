@@ -1,0 +1,70 @@
+"""What a diffusion checkpoint resumes with, and what it refuses; test_end_to_end.py runs and resumes the stage."""
+
+import pathlib
+import types
+
+import pytest
+
+from fetal_jax import config as config_lib
+from fetal_jax.runtime.errors import UserError
+from fetal_jax.train import diffusion
+
+FOLDER = pathlib.Path('checkpoints')
+
+
+def data(names=('a', 'b'), split_hash='h'):
+  return types.SimpleNamespace(
+    records=types.SimpleNamespace(class_names=names), info=types.SimpleNamespace(split_hash=split_hash)
+  )
+
+
+META = {'class_names': ['a', 'b'], 'split_hash': 'h'}
+
+
+def test_the_same_data_resumes():
+  diffusion._check_same_data(META, data(), FOLDER)
+
+
+@pytest.mark.parametrize(
+  ('other', 'message'),
+  [
+    (data(names=('a', 'b', 'c')), r'trained on 2 classes \(a, b\), the prepared data has 3 \(a, b, c\)'),
+    (data(names=('b', 'a')), r'trained on 2 classes \(a, b\), the prepared data has 2 \(b, a\)'),
+    (data(split_hash='other'), 'trained on another split of the data; use a new --workdir'),
+  ],
+)
+def test_other_data_is_refused(other, message):
+  with pytest.raises(UserError, match=message):
+    diffusion._check_same_data(META, other, FOLDER)
+
+
+@pytest.mark.parametrize(
+  ('key', 'value'), [('diffusion.learning_rate', '0.5'), ('diffusion.unet.width', '32'), ('seed', '1')]
+)
+def test_settings_that_decide_the_weights_may_not_change(key, value):
+  config = config_lib.load_file('configs/smoke.py')
+  before = config_lib.to_dict(config)
+  config_lib.override(config, key, value)
+  with pytest.raises(UserError, match=rf'trained with other settings \({key}: was .*, is {value}\)'):
+    diffusion._check_same(config, before, FOLDER)
+
+
+@pytest.mark.parametrize(
+  ('key', 'value'), [('diffusion.steps', '400'), ('diffusion.log_every', '1'), ('classify.epochs', '7')]
+)
+def test_others_may(key, value):
+  config = config_lib.load_file('configs/smoke.py')
+  before = config_lib.to_dict(config)
+  config_lib.override(config, key, value)
+  diffusion._check_same(config, before, FOLDER)
+
+
+def test_a_log_is_written_whole_and_shown_in_a_few_words():
+  calls = []
+  checkpointer = types.SimpleNamespace(check=lambda: calls.append('check'))
+  writer = types.SimpleNamespace(write_scalars=lambda step, means: calls.append((step, means)))
+  log = diffusion._Log(checkpointer, writer)
+  means = {'guide/accuracy': 0.5, 'unet/loss': 0.123456, 'unet/mse': 0.1, 'img_per_s': 1234.5678}
+  assert log(10, means) == 'loss 0.1235, guide accuracy 0.5, img/s 1235'
+  assert log.status == 'loss 0.1235, guide accuracy 0.5, img/s 1235'
+  assert calls == ['check', (10, means)]
