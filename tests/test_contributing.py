@@ -13,7 +13,7 @@ import pytest
 
 from fetal_jax import main, models, networks
 from fetal_jax.config import checks, settings
-from fetal_jax.data import prepare, sources
+from fetal_jax.data import prepare, prepared, sources
 from fetal_jax.diffusion import gaussian, samplers, schedule
 from fetal_jax.runtime.devices import make_mesh, put_batch
 from fetal_jax.train import classify_step
@@ -28,6 +28,15 @@ EXAMPLES = dict(re.findall(r'```python\n# (\S+)\n(.*?)```', TEXT, re.DOTALL))
 def section(title):
   """The text under a heading."""
   return re.split(r'^## ', TEXT.partition(f'## {title}\n')[2], flags=re.MULTILINE)[0]
+
+
+@pytest.mark.parametrize('title', ['Follow one image', 'Follow one setting', 'Follow one verdict'])
+def test_a_walk_has_at_most_eight_steps(title):
+  """Each begins with a file and what to read in it; tests/test_docs.py checks that these exist."""
+  walk = re.split(r'^##', TEXT.partition(f'### {title}\n')[2], flags=re.MULTILINE)[0]
+  steps = re.findall(r'^\d\. (.+)$', walk, re.MULTILINE)
+  assert 3 <= len(steps) <= 8
+  assert all(re.match(r'`fetal_jax/[\w/]+\.py`: `\w+`', step) for step in steps)
 
 
 @pytest.mark.parametrize('file', EXAMPLES)
@@ -138,8 +147,8 @@ def test_the_data_set_is_prepared(tmp_path, monkeypatch):
   config = main.parse(SMOKE)[1]
   config.data.update(source='arrays', path=str(tmp_path / 'mine.npz'), split='patient')
   prepare.run(config, tmp_path / 'run')
-  data = prepare.load(tmp_path / 'run')
+  data = prepared.load(tmp_path / 'run')
   np.testing.assert_array_equal(data.images[..., 0], images)
   assert data.records.class_names == ('left', 'right')
   assert data.records.patients.tolist() == [str(p) for p in patients]
-  assert data.info['shared_patients'] == 0
+  assert data.info.shared_patients == 0

@@ -1,10 +1,10 @@
-"""Which image is for training, which for validation, which for testing, and who is seen on both sides."""
+"""The splits: which image is for training, validation or testing, and which patients are on both sides."""
 
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from typing import Any
 
+import msgspec
 import numpy as np
 from jaxtyping import Bool, Int64
 
@@ -25,12 +25,12 @@ class Split:
 
   @property
   def train_side(self) -> Int64[np.ndarray, ' n']:
-    """Train and validation: all that may be looked at before the test."""
+    """Returns train and validation together: all that may be looked at before the test."""
     return np.sort(np.concatenate([self.train, self.validation]))
 
 
 def paper(records: Records, *, seed: int, test_fraction: float = 0.2) -> Split:
-  """The paper's image-level 80/20 split: every fifth image of a class, in the source's order, is a test image.
+  """Splits images 80/20 as the paper does: every fifth image of a class, in the source's order, is a test image.
 
   Image i of a class (from 0) is a test image if i % 5 == 0 and i > 0, which gives the counts of the paper's
   Table 1. Nearly every test image shows a patient who is also in train: accuracies are optimistic.
@@ -43,7 +43,7 @@ def paper(records: Records, *, seed: int, test_fraction: float = 0.2) -> Split:
 
 
 def official(records: Records, *, seed: int, test_fraction: float = 0.2) -> Split:
-  """The data set's own train/test column, which no patient crosses."""
+  """Splits by the data set's own train/test column, which no patient crosses."""
   del test_fraction  # the column fixes it
   if records.official_train is None:
     raise UserError('the source has no train/test column: set --config.data.split=patient')
@@ -58,7 +58,7 @@ def official(records: Records, *, seed: int, test_fraction: float = 0.2) -> Spli
 
 
 def patient(records: Records, *, seed: int, test_fraction: float = 0.2) -> Split:
-  """Patients drawn for the test until it has `test_fraction` of every class; no patient is on both sides."""
+  """Draws patients until the test side has `test_fraction` of every class; no patient is on both sides."""
   if not 0 < test_fraction < 1:
     raise UserError(f'data.test_fraction is {test_fraction}: set it between 0 and 1')
   test = _hold_out(records, test_fraction, np.random.default_rng([seed, 0]))
@@ -89,7 +89,7 @@ def _who(records: Records) -> str:
 
 
 def _hold_out(records: Records, fraction: float, rng: np.random.Generator) -> Bool[np.ndarray, ' n']:
-  """Which images to hold out, whole patients at a time, so that `fraction` of every class is held out.
+  """Chooses images to hold out, whole patients at a time, so that `fraction` of every class is held out.
 
   Patients in random order are held out wherever that brings the held-out shares (of each class, and of all
   images) nearer to `fraction`; then the one patient whose move helps most is moved, until none helps. A class
@@ -124,15 +124,28 @@ def _hold_out(records: Records, fraction: float, rng: np.random.Generator) -> Bo
     held[best] = not held[best]
 
 
-def describe(records: Records, split: Split) -> dict[str, Any]:
+class SplitSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
   """What a reader must know of a split before believing a number from it.
 
-  Returns:
-    `images`: side -> class -> count; `totals` and `patients`: side -> count; `shared_patients`: patients both in
-    the test and on the training side (train and validation); `test_patient_overlap` and
-    `test_patient_class_overlap`: the share, 0 to 1, of test images whose patient, or whose patient in the same
-    class, has an image on the training side.
+  Attributes:
+    images: side -> class -> number of images.
+    totals: side -> number of images.
+    patients: side -> number of patients.
+    shared_patients: number of patients both in the test and on the training side (train and validation).
+    test_patient_overlap: share, 0 to 1, of the test images whose patient has an image on the training side.
+    test_patient_class_overlap: the same of those whose patient has one there in the same class.
   """
+
+  images: dict[str, dict[str, int]]
+  totals: dict[str, int]
+  patients: dict[str, int]
+  shared_patients: int
+  test_patient_overlap: float
+  test_patient_class_overlap: float
+
+
+def describe(records: Records, split: Split) -> SplitSummary:
+  """Counts the images and patients of each side, and how many are seen on both sides."""
   sides = {side: getattr(split, side) for side in SIDES}
   images = {
     side: {
@@ -143,17 +156,17 @@ def describe(records: Records, split: Split) -> dict[str, Any]:
   train_side = split.train_side
   views = np.array([f'{p}\t{label}' for p, label in zip(records.patients, records.labels, strict=True)])
   seen = np.isin(records.patients[split.test], records.patients[train_side])
-  return {
-    'images': images,
-    'totals': {side: len(indices) for side, indices in sides.items()},
-    'patients': {side: len(np.unique(records.patients[indices])) for side, indices in sides.items()},
-    'shared_patients': len(np.unique(records.patients[split.test][seen])),
-    'test_patient_overlap': float(seen.mean()),
-    'test_patient_class_overlap': float(np.isin(views[split.test], views[train_side]).mean()),
-  }
+  return SplitSummary(
+    images=images,
+    totals={side: len(indices) for side, indices in sides.items()},
+    patients={side: len(np.unique(records.patients[indices])) for side, indices in sides.items()},
+    shared_patients=len(np.unique(records.patients[split.test][seen])),
+    test_patient_overlap=float(seen.mean()),
+    test_patient_class_overlap=float(np.isin(views[split.test], views[train_side]).mean()),
+  )
 
 
 def split_hash(records: Records, split: Split) -> str:
-  """SHA-256 of which image is on which side, whatever the records' order: equal splits have equal hashes."""
+  """Returns the SHA-256 of which image is on which side; the order of the records does not matter."""
   lines = [f'{name}\t{side}\n' for side in SIDES for name in records.names[getattr(split, side)]]
   return hashlib.sha256(''.join(sorted(lines)).encode()).hexdigest()

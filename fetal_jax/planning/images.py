@@ -1,11 +1,12 @@
 """How many images a run will have, from what there is: the prepared data, the source, or what was published of it."""
 
+import contextlib
 import dataclasses
 import pathlib
 
 import ml_collections
 
-from fetal_jax.data import splits
+from fetal_jax.data import prepared, splits
 from fetal_jax.runtime import files
 
 PUBLISHED = 12_400  # images of FETAL_PLANES_DB
@@ -45,9 +46,9 @@ def find(config: ml_collections.ConfigDict, workdir: files.PathLike | None) -> I
     UserError: the source is not as it must be, or is not there and nobody knows its size.
   """
   data, path = config.data, pathlib.Path(config.data.path)
-  known = pathlib.Path(workdir) / 'data' / 'split.json' if workdir else None
-  if known and known.is_file():
-    return _prepared(known, _bytes_an_image(data))
+  if workdir is not None:
+    with contextlib.suppress(FileNotFoundError):
+      return _prepared(workdir, _bytes_an_image(data))
   if data.source == 'fetal_planes_db' and data.path and path.exists():
     return _in_archive(config, path)
   if data.source == 'image_folder':
@@ -69,11 +70,12 @@ def find(config: ml_collections.ConfigDict, workdir: files.PathLike | None) -> I
   return Images(*_shares(config, count), _CLASSES, origin, count * _bytes_an_image(data))
 
 
-def _prepared(known: pathlib.Path, each: int) -> Images:
-  info = files.read_json(known)
-  train, validation, test = (info['totals'][side] for side in splits.SIDES)
-  origin = f'prepared in {known.parent}'
-  return Images(train, validation, test, len(info['class_names']), origin, info['num_images'] * each)
+def _prepared(workdir: files.PathLike, each: int) -> Images:
+  """Returns the images that the prepare stage found; FileNotFoundError if it has not been run."""
+  info = prepared.read_info(workdir)
+  train, validation, test = (info.totals[side] for side in splits.SIDES)
+  origin = f'prepared in {prepared.folder_of(workdir)}'
+  return Images(train, validation, test, len(info.class_names), origin, info.num_images * each)
 
 
 def _in_archive(config: ml_collections.ConfigDict, path: pathlib.Path) -> Images:

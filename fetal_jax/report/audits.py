@@ -60,13 +60,10 @@ def read_kept(
   path = workdir / 'synthetic' / 'kept.json'
   if not path.is_file():
     return None
-  from fetal_jax.train import synthetic_sets
+  from fetal_jax.data import rounds as rounds_lib
 
   found = read_json(path)
-  marks = {
-    str(r['round']): synthetic_sets.round_hash(read_json(workdir / r['folder'] / 'manifest.json'))
-    for r in rounds
-  }
+  marks = {str(one.number): one.hash for one in rounds_lib.find(workdir)}
   if {r: about.get('round_hash') for r, about in found['rounds'].items()} != marks:
     missing.append(
       'Quality filter: synthetic/kept.json is about other synthetic rounds than those that are there; delete it and run '

@@ -6,8 +6,6 @@ import pathlib
 import numpy as np
 from jaxtyping import UInt8
 
-from fetal_jax.data.rounds.writer import check_files
-from fetal_jax.runtime import files
 from fetal_jax.runtime.files import PathLike
 
 
@@ -15,9 +13,9 @@ def real_examples(workdir: PathLike, per_class: int) -> dict[str, UInt8[np.ndarr
   """Training images of every class, from all over the class; {} if there are no data."""
   if not (pathlib.Path(workdir) / 'data' / 'split.json').is_file():
     return {}
-  from fetal_jax.data import prepare
+  from fetal_jax.data import prepared as prepared_lib
 
-  prepared = prepare.load(workdir)
+  prepared = prepared_lib.load(workdir)
   labels = prepared.records.labels[prepared.split.train]
   examples = {}
   for k, name in enumerate(prepared.records.class_names):
@@ -37,15 +35,15 @@ def synthetic_examples(folder: PathLike, per_class: int) -> dict[str, UInt8[np.n
   folder = pathlib.Path(folder)
   if not (folder / 'dataset_info.json').is_file():
     return {}
-  import tensorflow_datasets as tfds
   from PIL import Image
 
-  manifest = files.read_json(folder / 'manifest.json')
-  check_files(folder, manifest)
-  builder = tfds.builder_from_directory(folder)
-  source = builder.as_data_source('train', decoders={'image': tfds.decode.SkipDecoding()})
+  from fetal_jax.data import rounds
+
+  found = rounds.read(folder)
+  found.check_files()
+  source = found.source()
   examples, first = {}, 0
-  for name, count in manifest['counts'].items():
+  for name, count in found.manifest.counts.items():
     images = []
     for k in _spread(count, per_class):
       with Image.open(io.BytesIO(source[int(first + k)]['image'])) as image:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import UInt8
 
 from fetal_jax import networks
+from fetal_jax.data.rounds import SamplerSettings
 from fetal_jax.diffusion.sample import image_keys, make_sample
 from fetal_jax.runtime import devices
 from fetal_jax.runtime.errors import UserError
@@ -19,11 +20,17 @@ from fetal_jax.runtime.keys import stage_key
 from fetal_jax.sample import batch_size as batch_size_lib
 from fetal_jax.sample.trained import Trained, load_trained
 
+Integers = Sequence[int] | np.ndarray | jax.Array
+
 
 class Sampler:
   """Draws labelled images from a trained model; keeps what it compiled.
 
   Image `indices[i]` of (seed, round) is the same image in any batch and on any number of devices.
+
+  All methods take the same `**settings`, with the defaults of `SamplerSettings`: `method` (`ancestral`, `ddim` or
+  `dpmpp_2m`), `steps`, `interval`, `guidance_at`, `eta`, `clip`, and `guidance_scale`, by default what the model's
+  config says for sampling.
 
   Args:
     trained: from `load_trained`.
@@ -31,15 +38,15 @@ class Sampler:
 
   def __init__(self, trained: Trained) -> None:
     self.trained = trained
-    self._compiled: dict[tuple[Any, ...], Any] = {}
+    self._compiled: dict[tuple[int, SamplerSettings], Any] = {}
 
   @property
   def class_names(self) -> tuple[str, ...]:
-    """Label order."""
+    """Returns the names of the classes in label order."""
     return self.trained.class_names
 
   def __call__(
-    self, labels: Sequence[int] | np.ndarray | jax.Array, *, batch_size: int = 64, **settings: Any
+    self, labels: Integers, *, batch_size: int = 64, **settings: Any
   ) -> UInt8[np.ndarray, 'n h w c']:
     """Draws one image a label.
 
@@ -63,19 +70,13 @@ class Sampler:
 
   def batches(
     self,
-    labels: Sequence[int] | np.ndarray | jax.Array,
+    labels: Integers,
     *,
-    indices: Sequence[int] | np.ndarray | jax.Array | None = None,
+    indices: Integers | None = None,
     batch_size: int = 64,
     seed: int = 0,
     round: int = 0,
-    method: str = 'ancestral',
-    steps: int = 250,
-    guidance_scale: float | None = None,
-    interval: tuple[int, int] | None = None,
-    guidance_at: str = 'x_t',
-    eta: float = 0.0,
-    clip: str | None = 'static',
+    **settings: Any,
   ) -> Iterator[tuple[int, jax.Array]]:
     """Draws batch by batch, without waiting for the device: for runs too long to hold in memory.
 
@@ -85,13 +86,7 @@ class Sampler:
       batch_size: images a dispatch, rounded up to whole devices; 0 finds one that fills the device.
       seed: of the round's keys.
       round: number of the round.
-      method: `ancestral`, `ddim` or `dpmpp_2m`.
-      steps: of the respaced process.
-      guidance_scale: by default what the model's config says for sampling; 0 leaves the guide out.
-      interval: (low, high) timesteps in which the guide acts; None = all.
-      guidance_at: `x_t` or `mean`.
-      eta: stochasticity of DDIM.
-      clip: `static`, `dynamic` or None.
+      **settings: of `SamplerSettings`.
 
     Yields:
       (number of images that count, uint8 [B, H, W, C] on the device); the rest of the last batch is padding.
@@ -103,20 +98,9 @@ class Sampler:
       raise UserError(
         f'labels must lie in 0 … {len(trained.class_names) - 1}: {", ".join(trained.class_names)}'
       )
-    settings: dict[str, Any] = {
-      'method': method,
-      'steps': steps,
-      'guidance_scale': guidance_scale,
-      'interval': interval,
-      'guidance_at': guidance_at,
-      'eta': eta,
-      'clip': clip,
-    }
-    if not batch_size:
-      batch_size = self.find_batch_size(max(len(labels), 1), **settings)
-    batch_size = -(-batch_size // trained.mesh.size) * trained.mesh.size
+    batch_size = self.whole_devices(batch_size or self.find_batch_size(max(len(labels), 1), **settings))
     sample = self.compiled(batch_size, **settings)
-    params = self._params(guidance_scale)
+    params = self._params(self.settings(**settings))
     key = jax.random.fold_in(stage_key(seed, 'sample'), round)
     for start in range(0, len(labels), batch_size):
       count = min(batch_size, len(labels) - start)
@@ -124,45 +108,48 @@ class Sampler:
       inputs = devices.put_batch(trained.mesh, (indices[rows].astype(np.int32), labels[rows]))
       yield count, sample(params, key, *inputs)
 
-  def find_batch_size(self, images: int, **settings: Any) -> int:
-    """Images a dispatch that fill the devices' memory without overflowing it, for a run of `images` images.
+  def settings(self, *, guidance_scale: float | None = None, **settings: Any) -> SamplerSettings:
+    """Completes settings by their defaults.
 
-    Args:
-      images: to draw in all.
-      **settings: as of `batches`, without seed and round.
+    Raises:
+      UserError: the model has no guide for this `guidance_scale`.
     """
+    guided = self.trained.guide is not None
+    if guidance_scale is None:
+      guidance_scale = self.trained.config.sample.guidance_scale if guided else 0.0
+    elif guidance_scale and not guided:
+      raise UserError('this model was trained without a guide: use guidance_scale=0')
+    return SamplerSettings(guidance_scale=guidance_scale, **settings)
+
+  def whole_devices(self, batch_size: int) -> int:
+    """Rounds a batch size up, so that each device gets the same number of images."""
+    return -(-batch_size // self.trained.mesh.size) * self.trained.mesh.size
+
+  def find_batch_size(self, images: int, **settings: Any) -> int:
+    """Finds how many images a dispatch fill the devices' memory, for a run of `images` images in all."""
     devices = list(self.trained.mesh.devices.flat)
     return batch_size_lib.find(functools.partial(self.compiled, **settings), devices, images)
 
-  def compiled(
-    self,
-    batch_size: int,
-    *,
-    method: str = 'ancestral',
-    steps: int = 250,
-    guidance_scale: float | None = None,
-    interval: tuple[int, int] | None = None,
-    guidance_at: str = 'x_t',
-    eta: float = 0.0,
-    clip: str | None = 'static',
-  ) -> Any:
-    """The compiled program (params, key, indices [B], labels [B]) -> images, made once for the same settings."""
-    guidance_scale = self._scale(guidance_scale)
-    settings = (batch_size, method, steps, guidance_scale, interval, guidance_at, eta, clip)
-    if settings in self._compiled:
-      return self._compiled[settings]
-    trained, params = self.trained, self._params(guidance_scale)
+  def compiled(self, batch_size: int, **settings: Any) -> Any:
+    """Returns the compiled program (params, key, indices [B], labels [B]) -> images, made once for the same settings."""
+    asked = self.settings(**settings)
+    if (batch_size, asked) not in self._compiled:
+      self._compiled[batch_size, asked] = self._compile(batch_size, asked)
+    return self._compiled[batch_size, asked]
+
+  def _compile(self, batch_size: int, settings: SamplerSettings) -> Any:
+    trained, params = self.trained, self._params(settings)
     sample = make_sample(
       trained.unet,
       trained.guide,
-      networks.make_sampling_process(trained.config, method, steps),
+      networks.make_sampling_process(trained.config, settings.method, settings.steps),
       image_shape=trained.image_shape,
-      method=method,
-      guidance_scale=guidance_scale,
-      guidance_interval=interval,
-      guidance_at=guidance_at,
-      eta=eta,
-      clip=clip,
+      method=settings.method,
+      guidance_scale=settings.guidance_scale,
+      guidance_interval=settings.interval,
+      guidance_at=settings.guidance_at,
+      eta=settings.eta,
+      clip=settings.clip,
     )
     whole, spread = devices.replicated(trained.mesh), devices.batch_sharding(trained.mesh)
     # Nothing is donated: the parameters stay, keys and labels are tiny, and x_T is made inside, so that XLA
@@ -173,21 +160,11 @@ class Sampler:
       out_shardings=spread,
     )
     vector = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    self._compiled[settings] = jitted.lower(params, jax.random.key(0), vector, vector).compile()
-    return self._compiled[settings]
+    return jitted.lower(params, jax.random.key(0), vector, vector).compile()
 
-  def _scale(self, guidance_scale: float | None) -> float:
-    """The scale asked for, or the one of the model's config."""
-    guided = self.trained.guide is not None
-    if guidance_scale is None:
-      return self.trained.config.sample.guidance_scale if guided else 0.0
-    if guidance_scale and not guided:
-      raise UserError('this model was trained without a guide: use guidance_scale=0')
-    return guidance_scale
-
-  def _params(self, guidance_scale: float | None) -> dict[str, Any]:
-    """The weights that sampling at this scale needs."""
-    names = ('unet', 'guide') if self._scale(guidance_scale) else ('unet',)
+  def _params(self, settings: SamplerSettings) -> dict[str, Any]:
+    """Returns the weights that sampling with these settings needs."""
+    names = ('unet', 'guide') if settings.guidance_scale else ('unet',)
     return {name: self.trained.params[name] for name in names}
 
 
@@ -197,9 +174,9 @@ def load_sampler(
   """Opens the newest checkpoint of a workdir (or of a `diffusion/checkpoints` folder) for sampling.
 
   Args:
-    workdir_or_checkpoints: where.
+    workdir_or_checkpoints: the folder.
     mesh: devices to draw on, such as `devices.make_local_mesh(fsdp=4)`; all of this process by default.
-    ema_index: which of the averages that were kept.
+    ema_index: index of the averaged weights, in the order of `config.diffusion.ema_rates`.
 
   Raises:
     UserError: there is no checkpoint, or it cannot be read.

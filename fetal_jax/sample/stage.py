@@ -1,7 +1,7 @@
 """The sample stage: draws the label plan round by round and stores it as TFDS data sets.
 
-Sampling needs no word between processes: each draws the shards it owns on its own devices. They meet only
-before a round, when the first process has taken stock of its directory, and after it, to finish it.
+Processes do not talk to each other while they draw: each draws the shards it owns on its own devices. They meet
+before a round, when the first process has taken stock of its folder, and after it, to finish it.
 """
 
 import functools
@@ -12,12 +12,16 @@ from typing import Any
 
 import jax
 import ml_collections
+import msgspec
 import numpy as np
 from absl import logging
+from jaxtyping import Int
 
 from fetal_jax import config as config_lib
+from fetal_jax.data import rounds
+from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
 from fetal_jax.data.rounds.plan import Plan
-from fetal_jax.data.rounds.writer import RoundStore
+from fetal_jax.data.rounds.writer import RoundWriter
 from fetal_jax.runtime import devices, hosts
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
@@ -39,7 +43,6 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   Raises:
     UserError: the diffusion model is not trained to its end, or a round was drawn with other settings.
   """
-  workdir, c = pathlib.Path(workdir), config.sample
   about = describe(workdir)
   if about.step < config.diffusion.steps:
     raise UserError(
@@ -51,23 +54,25 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   def sampler() -> Sampler:
     return Sampler(load_trained(workdir, mesh=devices.make_local_mesh(config.mesh.fsdp)))
 
-  folders = {r: workdir / 'synthetic' / f'round_{r}' for r in range(1, c.rounds + 1)}
-  drawn = [_draw_round(config, about, sampler, number, folder) for number, folder in folders.items()]
+  drawn = [
+    _draw_round(config, about, sampler, number, rounds.folder_of(workdir, number))
+    for number in range(1, config.sample.rounds + 1)
+  ]
   return any(drawn)
 
 
-def sampler_settings(config: ml_collections.ConfigDict, *, has_guide: bool) -> dict[str, Any]:
-  """What decides an image beside its key, for the manifest."""
-  c = config.sample
-  return {
-    'method': c.method,
-    'steps': c.steps,
-    'guidance_scale': c.guidance_scale if has_guide else 0.0,
-    'interval': tuple(c.guidance_interval) or None,
-    'guidance_at': c.guidance_at,
-    'eta': c.eta,
-    'clip': None if c.clip == 'none' else c.clip,
-  }
+def sampler_settings(config: ml_collections.ConfigDict, *, has_guide: bool) -> SamplerSettings:
+  """Returns what decides an image beside its label and its key."""
+  sample = config.sample
+  return SamplerSettings(
+    method=sample.method,
+    steps=sample.steps,
+    guidance_scale=sample.guidance_scale if has_guide else 0.0,
+    interval=tuple(sample.guidance_interval) or None,
+    guidance_at=sample.guidance_at,
+    eta=sample.eta,
+    clip=None if sample.clip == 'none' else sample.clip,
+  )
 
 
 def _draw_round(
@@ -77,63 +82,62 @@ def _draw_round(
   number: int,
   folder: pathlib.Path,
 ) -> bool:
-  """Draws what is missing of one round; whether anything was."""
-  c = config.sample
-  plan = Plan(number, about.class_names, c.per_class, shard_size=c.shard_size)
+  """Draws what is missing of one round; returns whether anything was."""
+  plan = Plan(number, about.class_names, config.sample.per_class, shard_size=config.sample.shard_size)
   settings = sampler_settings(config, has_guide=about.has_guide)
-  open_store = functools.partial(
-    RoundStore,
+  open_writer = functools.partial(
+    RoundWriter,
     folder,
     plan,
     seed=config.seed,
-    checkpoint={
-      'step': about.step,
-      'ema_rate': about.config.diffusion.ema_rates[0],
-      'split_hash': about.split_hash,
-    },
+    checkpoint=CheckpointMark(
+      step=about.step, ema_rate=about.config.diffusion.ema_rates[0], split_hash=about.split_hash
+    ),
     config_hash=config_lib.config_hash(about.config.diffusion, about.split_hash, about.config.seed),
     sampler=settings,
     image_size=config.data.image_size,
     channels=config.data.channels,
     share=(jax.process_index(), jax.process_count()),
   )
-  with hosts.first_host_first(open_store) as store:
-    if store.complete:
+  with hosts.first_host_first(open_writer) as writer:
+    if writer.complete:
       logging.info('sample: round %d done before (%d images).', number, plan.num_images)
       return False
     with hosts.together():
-      if missing := len(store.missing()):
-        logging.info(
-          'sample: round %d, %d of %d images to draw, %s',
-          number,
-          missing,
-          len(store.own()),
-          _describe(settings),
-        )
-        _draw_missing(config, sampler(), store, settings)
-      store.close()
-    hosts.on_one_host(store.finish)
+      if missing := len(writer.missing()):
+        counts = number, missing, len(writer.own())
+        logging.info('sample: round %d, %d of %d images to draw, %s', *counts, _in_words(settings))
+        _draw_missing(sampler(), writer, settings, seed=config.seed, batch_size=config.sample.batch_size)
+      writer.close()
+    hosts.on_one_host(writer.finish)
   return True
 
 
 def _draw_missing(
-  config: ml_collections.ConfigDict, sampler: Sampler, store: RoundStore, settings: dict[str, Any]
+  sampler: Sampler, writer: RoundWriter, settings: SamplerSettings, *, seed: int, batch_size: int
 ) -> None:
-  """Draws what this process's share lacks, with smaller batches where the device's memory turns out too small."""
-  devices, plan = sampler.trained.mesh.size, store.plan
+  """Draws what this process's share lacks, with smaller batches where the device's memory turns out too small.
+
+  Args:
+    sampler: of the trained model.
+    writer: of the round.
+    settings: of the sampler.
+    seed: of the run.
+    batch_size: images a dispatch; 0 finds one that fills the device.
+  """
+  keywords = msgspec.structs.asdict(settings)
   # As many images as the whole round has for a process: a resumed run must find the same batch size.
-  batch_size = config.sample.batch_size or sampler.find_batch_size(
-    -(-plan.num_images // jax.process_count()), **settings
-  )
+  share = -(-writer.plan.num_images // jax.process_count())
+  batch_size = batch_size or sampler.find_batch_size(share, **keywords)
   while True:
-    batch_size = -(-batch_size // devices) * devices
+    batch_size = sampler.whole_devices(batch_size)
     try:
-      _draw_in_batches(sampler, store, batch_size, seed=config.seed, settings=settings)
+      _draw_in_batches(sampler, writer, batch_size, seed=seed, keywords=keywords)
       return
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
-      if batch_size == devices:
+      if batch_size == sampler.whole_devices(1):
         raise UserError(
           'the memory of the device is too small to draw one image at a time: use a device with more, or '
           'spread the weights over several with --config.mesh.fsdp'
@@ -145,33 +149,19 @@ def _draw_missing(
 
 
 def _draw_in_batches(
-  sampler: Sampler, store: RoundStore, batch_size: int, *, seed: int, settings: dict[str, Any]
+  sampler: Sampler, writer: RoundWriter, batch_size: int, *, seed: int, keywords: dict[str, Any]
 ) -> None:
-  """Draws, a batch ahead of what is stored: the device computes while the host copies, encodes and writes."""
-  own, number = store.own(), store.plan.round
-  missing = np.zeros(store.plan.num_images, bool)
-  missing[store.missing()] = True
-  # Batches begin where those of an undisturbed run do, so that an image is always in the same place of the
-  # same batch: kernels may round another place differently.
-  starts = [
-    start for start in range(0, len(own), batch_size) if missing[own[start : start + batch_size]].any()
-  ]
-  todo = np.concatenate([own[start : start + batch_size] for start in starts])
-  total, done = int(missing[todo].sum()), 0
-  sampler.compiled(batch_size, **settings)
+  """Draws a batch ahead of what is stored: the device computes while the host copies, encodes and writes."""
+  missing = np.zeros(writer.plan.num_images, bool)
+  missing[writer.missing()] = True
+  todo = _whole_batches(writer.own(), missing, batch_size)
+  total, done, number = int(missing[todo].sum()), 0, writer.plan.round
+  sampler.compiled(batch_size, **keywords)
   begun = time.monotonic()
   with BusyClock() as clock, Progress(f'sample round {number}', total, 'images') as progress:
-
-    def hand_over(indices: np.ndarray, images: jax.Array) -> int:
-      jax.block_until_ready(images)  # the device has the next batch already: waiting costs nothing
-      rows = np.flatnonzero(missing[indices])
-      for run in np.split(rows, np.flatnonzero((np.diff(rows) != 1) | (np.diff(indices[rows]) != 1)) + 1):
-        store.put(indices[run[0]], _Rows(images, int(run[0]), int(run[-1]) + 1))
-      return len(rows)
-
-    previous: tuple[np.ndarray, jax.Array] | None = None
+    previous: tuple[Int[np.ndarray, ' b'], jax.Array] | None = None
     batches = sampler.batches(
-      store.plan.labels()[todo], indices=todo, batch_size=batch_size, seed=seed, round=number, **settings
+      writer.plan.labels()[todo], indices=todo, batch_size=batch_size, seed=seed, round=number, **keywords
     )
     for start in range(0, len(todo), batch_size):
       dispatched = time.monotonic()
@@ -179,12 +169,12 @@ def _draw_in_batches(
       clock.watch(images, since=dispatched)
       images.copy_to_host_async()
       if previous is not None:
-        done += hand_over(*previous)
+        done += _hand_over(writer, missing, *previous)
         progress.update(done, f'{done / (time.monotonic() - begun):.3g} img/s')
       previous = todo[start : start + count], images
     if previous is not None:
-      done += hand_over(*previous)
-  store.close()
+      done += _hand_over(writer, missing, *previous)
+  writer.close()
   seconds = time.monotonic() - begun
   logging.info(
     'sample: round %d, %d images in %s (%.3g img/s, device busy %.1f %% of the time).',
@@ -196,8 +186,29 @@ def _draw_in_batches(
   )
 
 
+def _whole_batches(own: Int[np.ndarray, ' n'], missing: np.ndarray, batch_size: int) -> Int[np.ndarray, ' m']:
+  """Returns the images of `own` in whole batches, without the batches that lack nothing.
+
+  Batches begin where those of an undisturbed run do, so that an image is always in the same place of the same
+  batch: kernels may round another place differently.
+  """
+  batches = [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
+  return np.concatenate([batch for batch in batches if missing[batch].any()])
+
+
+def _hand_over(
+  writer: RoundWriter, missing: np.ndarray, indices: Int[np.ndarray, ' b'], images: jax.Array
+) -> int:
+  """Gives the writer the images of a batch that are missing; returns how many."""
+  jax.block_until_ready(images)  # the device has the next batch already: waiting costs nothing
+  rows = np.flatnonzero(missing[indices])
+  for run in np.split(rows, np.flatnonzero((np.diff(rows) != 1) | (np.diff(indices[rows]) != 1)) + 1):
+    writer.put(indices[run[0]], _Rows(images, int(run[0]), int(run[-1]) + 1))
+  return len(rows)
+
+
 class _Rows:
-  """Some rows of a batch, as an array that is copied from the device by the thread that wants it."""
+  """Some rows of a batch, as an array that is copied from the device by the thread that reads it."""
 
   def __init__(self, images: jax.Array, start: int, stop: int) -> None:
     self._images, self._rows = images, slice(start, stop)
@@ -210,5 +221,6 @@ class _Rows:
     return np.asarray(self._images)[self._rows]
 
 
-def _describe(settings: dict[str, Any]) -> str:
-  return ', '.join(f'{name} {value}' for name, value in settings.items() if value not in (None, 0.0))
+def _in_words(settings: SamplerSettings) -> str:
+  values = msgspec.structs.asdict(settings).items()
+  return ', '.join(f'{name} {value}' for name, value in values if value not in (None, 0.0))

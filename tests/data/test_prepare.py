@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from fetal_jax.data import prepare, splits
+from fetal_jax.data import prepared as prepared_lib
+from fetal_jax.data.sources.intake import Intake
 from fetal_jax.runtime.errors import UserError
 
 
@@ -50,7 +52,7 @@ def stamps(workdir):
 
 def test_prepares_and_loads(tmp_path, folder):
   prepare.run(get_config(path=str(folder)), tmp_path / 'work')
-  prepared = prepare.load(tmp_path / 'work')
+  prepared = prepared_lib.load(tmp_path / 'work')
   assert prepared.images.shape == (30, 16, 16, 1)
   assert prepared.images.dtype == np.uint8
   assert isinstance(prepared.images, np.memmap)
@@ -59,10 +61,10 @@ def test_prepares_and_loads(tmp_path, folder):
   assert prepared.records.names[16] == 'square/01'
   assert prepared.records.labels.tolist() == [0] * 15 + [1] * 15
   assert prepared.records.official_train is None
-  assert splits.split_hash(prepared.records, prepared.split) == prepared.info['split_hash']
-  assert prepared.info['class_names'] == ['round', 'square']
-  assert prepared.info['images']['test'] == {'round': 3, 'square': 3}
-  assert prepared.info['totals'] == {'train': len(prepared.split.train), 'validation': 2, 'test': 6}
+  assert splits.split_hash(prepared.records, prepared.split) == prepared.info.split_hash
+  assert prepared.info.class_names == ('round', 'square')
+  assert prepared.info.images['test'] == {'round': 3, 'square': 3}
+  assert prepared.info.totals == {'train': len(prepared.split.train), 'validation': 2, 'test': 6}
 
 
 def test_work_that_is_done_is_not_done_again_even_without_the_source(tmp_path, folder):
@@ -74,16 +76,16 @@ def test_work_that_is_done_is_not_done_again_even_without_the_source(tmp_path, f
   assert stamps(tmp_path / 'work') == before
 
 
-@pytest.mark.parametrize('name', prepare.RESULTS)
+@pytest.mark.parametrize('name', prepared_lib.RESULTS)
 def test_what_is_lost_is_made_again_from_the_tfds_data_set(tmp_path, folder, name):
   config = get_config(path=str(folder))
   prepare.run(config, tmp_path / 'work')
   data = tmp_path / 'work' / 'data'
-  before = {result: (data / result).read_bytes() for result in prepare.RESULTS}
+  before = {result: (data / result).read_bytes() for result in prepared_lib.RESULTS}
   shutil.rmtree(folder)
   (data / name).unlink()
   prepare.run(config, tmp_path / 'work')
-  assert {result: (data / result).read_bytes() for result in prepare.RESULTS} == before
+  assert {result: (data / result).read_bytes() for result in prepared_lib.RESULTS} == before
 
 
 def test_a_changed_cache_is_made_again(tmp_path, folder):
@@ -121,7 +123,7 @@ def test_a_mended_source_is_read_again(tmp_path, folder):
     prepare.run(config, tmp_path / 'work')
   Image.new('L', (20, 10), 99).save(folder / 'square' / '07.png')
   prepare.run(config, tmp_path / 'work')
-  assert (prepare.load(tmp_path / 'work').images[22] == 99).all()
+  assert (prepared_lib.load(tmp_path / 'work').images[22] == 99).all()
 
 
 def test_another_source_after_a_failure_leaves_nothing_of_the_first(tmp_path, folder):
@@ -133,7 +135,7 @@ def test_another_source_after_a_failure_leaves_nothing_of_the_first(tmp_path, fo
   Image.new('L', (20, 10), 27).save(tmp_path / 'other' / 'square' / '07.png')
   (tmp_path / 'other' / 'square').rename(tmp_path / 'other' / 'cubic')
   prepare.run(get_config(path=str(tmp_path / 'other')), tmp_path / 'work')
-  assert prepare.load(tmp_path / 'work').records.class_names == ('cubic', 'round')
+  assert prepared_lib.load(tmp_path / 'work').records.class_names == ('cubic', 'round')
 
 
 def test_what_was_read_and_left_out_is_said_and_kept(tmp_path, folder, caplog):
@@ -144,16 +146,12 @@ def test_what_was_read_and_left_out_is_said_and_kept(tmp_path, folder, caplog):
     prepare.run(config, tmp_path / 'work')
   left_out = 'left out: 1 hidden files, 1 files that are no images'
   assert f'prepare: {folder}: 32 files read, 30 images taken; {left_out}' in caplog.messages
-  expected = {
-    'files': 32,
-    'images': 30,
-    'left_out': {'hidden files': 1, 'files that are no images': 1},
-  }
-  assert prepare.load(tmp_path / 'work').info['intake'] == expected
+  expected = Intake(files=32, images=30, left_out={'hidden files': 1, 'files that are no images': 1})
+  assert prepared_lib.load(tmp_path / 'work').info.intake == expected
   (tmp_path / 'work' / 'data' / 'split.json').unlink()
   shutil.rmtree(folder)
   prepare.run(config, tmp_path / 'work')
-  assert prepare.load(tmp_path / 'work').info['intake'] == expected
+  assert prepared_lib.load(tmp_path / 'work').info.intake == expected
 
 
 def test_rows_without_an_image_are_counted(tmp_path, caplog):
@@ -171,8 +169,8 @@ def test_rows_without_an_image_are_counted(tmp_path, caplog):
     '41 rows and 42 files read, 40 images taken; left out: 1 rows without an image, 1 images without a row'
   )
   assert f'prepare: {tmp_path / "planes"}: {said}' in caplog.messages
-  info = prepare.load(tmp_path / 'work').info
-  assert info['intake']['left_out'] == {'rows without an image': 1, 'images without a row': 1}
+  info = prepared_lib.load(tmp_path / 'work').info
+  assert info.intake.left_out == {'rows without an image': 1, 'images without a row': 1}
 
 
 @pytest.mark.parametrize('damage', ['flip', 'cut', 'gone', 'note'])
@@ -225,7 +223,7 @@ def test_class_without_test_images_is_warned_of(tmp_path, folder, caplog):
 
 def test_load_before_run(tmp_path):
   with pytest.raises(UserError, match='run --stage=prepare first'):
-    prepare.load(tmp_path)
+    prepared_lib.load(tmp_path)
 
 
 def test_load_of_a_cut_cache(tmp_path, folder):
@@ -233,7 +231,7 @@ def test_load_of_a_cut_cache(tmp_path, folder):
   images = tmp_path / 'work' / 'data' / 'images.npy'
   images.write_bytes(images.read_bytes()[:-1000])
   with pytest.raises(UserError, match=r'images\.npy: is not what was written; run --stage=prepare again'):
-    prepare.load(tmp_path / 'work')
+    prepared_lib.load(tmp_path / 'work')
 
 
 @pytest.mark.parametrize(
@@ -264,14 +262,14 @@ def test_real_images(real_data, tmp_path, split):
     source='fetal_planes_db', path=str(real_data / 'fetal_planes_sample_native.zip'), split=split, channels=3
   )
   prepare.run(config, tmp_path)
-  prepared = prepare.load(tmp_path)
+  prepared = prepared_lib.load(tmp_path)
   assert prepared.images.shape == (60, 16, 16, 3)
   assert 20 < prepared.images.mean() < 80
   assert prepared.images.std(axis=(1, 2, 3)).min() > 5  # every one of them shows something
   assert prepared.records.official_train.sum() == 30
-  assert all(count for count in prepared.info['images']['test'].values())
+  assert all(count for count in prepared.info.images['test'].values())
   if split != 'paper':
-    assert prepared.info['shared_patients'] == 0
+    assert prepared.info.shared_patients == 0
 
 
 def test_real_subset_images_fit_their_labels(real_data, tmp_path):
@@ -282,8 +280,8 @@ def test_real_subset_images_fit_their_labels(real_data, tmp_path):
     source='fetal_planes_db', path=str(real_data / 'fetal_planes_subset_256px.zip'), split='official'
   )
   prepare.run(config, tmp_path)
-  prepared = prepare.load(tmp_path)
-  counts = list(prepared.info['images']['test'].values())
+  prepared = prepared_lib.load(tmp_path)
+  counts = list(prepared.info.images['test'].values())
   assert counts == [81, 134, 65, 91, 12, 9]
   with zipfile.ZipFile(real_data / 'fetal_planes_subset_256px.zip') as archive:
     for i in (0, 700, 1350):

@@ -51,11 +51,11 @@ def test_paper_split_has_the_counts_and_the_leak_of_the_paper(published):
   assert counts(published, split.train_side) == [569, 2474, 833, 1375, 1301, 3371]
   assert counts(published, split.test) == [142, 618, 207, 343, 325, 842]
   about = splits.describe(published, split)
-  assert about['images']['test']['femur'] == 207
-  assert about['totals']['test'] == 2477
-  assert round(100 * about['test_patient_overlap'], 1) == 94.9
-  assert round(100 * about['test_patient_class_overlap'], 1) == 78.6
-  assert about['shared_patients'] == 963
+  assert about.images['test']['femur'] == 207
+  assert about.totals['test'] == 2477
+  assert round(100 * about.test_patient_overlap, 1) == 94.9
+  assert round(100 * about.test_patient_class_overlap, 1) == 78.6
+  assert about.shared_patients == 963
 
 
 def test_official_split_is_the_authors(published):
@@ -63,9 +63,9 @@ def test_official_split_is_the_authors(published):
   assert (len(split.train_side), len(split.test)) == (7129, 5271)
   assert counts(published, split.train_side) == [353, 1620, 516, 1058, 981, 2601]
   about = splits.describe(published, split)
-  assert about['shared_patients'] == 0
-  assert about['test_patient_overlap'] == about['test_patient_class_overlap'] == 0
-  assert about['patients']['test'] == 896
+  assert about.shared_patients == 0
+  assert about.test_patient_overlap == about.test_patient_class_overlap == 0
+  assert about.patients['test'] == 896
   s10 = published.machines == 'Voluson S10'
   assert (s10[split.train_side].sum(), s10[split.test].sum()) == (11, 1071)
 
@@ -73,7 +73,7 @@ def test_official_split_is_the_authors(published):
 @pytest.mark.parametrize('seed', range(8))
 def test_patient_split_is_disjoint_and_stratified(published, seed):
   split = splits.patient(published, seed=seed)
-  assert splits.describe(published, split)['shared_patients'] == 0
+  assert splits.describe(published, split).shared_patients == 0
   shares = np.divide(counts(published, split.test), counts(published, slice(None)))
   np.testing.assert_allclose(shares, 0.2, atol=0.005)
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fetal_jax import export as export_lib
 from fetal_jax.data import prepare
+from fetal_jax.data import prepared as prepared_lib
 from fetal_jax.data.rounds.plan import Plan
 from fetal_jax.data.rounds.writer import RoundStore
 from fetal_jax.data.sources.fetal_planes_db import CLASS_NAMES, PLANES, read_metadata
@@ -129,7 +130,7 @@ def test_this_projects_own_loader_reads_it(drawn, tmp_path):
     'num_workers': 1,
   }
   prepare.run(ml_collections.ConfigDict({'seed': 0, 'data': data}), tmp_path / 'work')
-  prepared = prepare.load(tmp_path / 'work')
+  prepared = prepared_lib.load(tmp_path / 'work')
   np.testing.assert_array_equal(prepared.images, images[1])
   np.testing.assert_array_equal(prepared.records.labels, np.repeat(np.arange(6), PER_CLASS))
   assert prepared.records.class_names == CLASS_NAMES

@@ -5,17 +5,21 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
-from helpers import fake_audits
+from helpers import fake_audits, tiny
 from PIL import Image
 
+from fetal_jax.data import prepared, splits
 from fetal_jax.data import records as records_lib
-from fetal_jax.data import splits
+from fetal_jax.data import rounds as rounds_lib
+from fetal_jax.data.prepared import SplitFile
+from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
+from fetal_jax.data.rounds import manifest as manifest_lib
 from fetal_jax.evaluate import filter as filtering
 from fetal_jax.report import kinds
 from fetal_jax.runtime import files, run
 from fetal_jax.train import regimes as regimes_lib
-from fetal_jax.train import synthetic_sets
 
 CLASSES = ('abdomen', 'brain', 'femur', 'thorax', 'cervix', 'other')
 REGIMES = (
@@ -66,12 +70,12 @@ def make(
       for seed in range(num_seeds):
         counts = (records, test, rounds, per_class)
         write_run(workdir, model, regime, seed, *counts, protocol=protocol)
-  about = files.read_json(workdir / 'data' / 'split.json')
+  about = prepared.read_info(workdir)
   if evaluated:
-    drawn, shared = rounds * per_class * len(class_names), about['test_patient_overlap']
-    fake_audits.write_evaluation(workdir, class_names, drawn, about['split_hash'], shared, copies=copies)
+    drawn, shared = rounds * per_class * len(class_names), about.test_patient_overlap
+    fake_audits.write_evaluation(workdir, class_names, drawn, about.split_hash, shared, copies=copies)
   if swept:
-    fake_audits.write_sweep(workdir, class_names, about['split_hash'])
+    fake_audits.write_sweep(workdir, class_names, about.split_hash)
   return workdir
 
 
@@ -123,12 +127,14 @@ def _write_data(workdir, rng, class_names, num_images, image_size, split):
   folder.mkdir(parents=True, exist_ok=True)
   np.save(folder / 'images.npy', images)
   records_lib.write_csv(folder / 'records.csv', records)
-  info = {
-    'source': 'fetal_phantom', 'split': split, 'seed': 0, 'image_size': image_size, 'channels': 1,
-    'class_names': list(class_names), 'num_images': num_images, **splits.describe(records, sides),
-    'split_hash': splits.split_hash(records, sides), **{s: getattr(sides, s).tolist() for s in splits.SIDES},
-  }  # fmt: skip
-  files.write_json(folder / 'split.json', info)
+  info = SplitFile(
+    source='fetal_phantom', phantom_images=num_images, phantom_seed=0, split=split, seed=0, resize='stretch',
+    image_size=image_size, channels=1, class_names=tuple(class_names), num_images=num_images, intake=None,
+    **msgspec.structs.asdict(splits.describe(records, sides)), split_hash=splits.split_hash(records, sides),
+    images_sha256=files.sha256(folder / 'images.npy'), records_sha256=files.sha256(folder / 'records.csv'),
+    **{side: getattr(sides, side).tolist() for side in splits.SIDES},
+  )  # fmt: skip
+  prepared.write_info(workdir, info)
   return records, sides.test
 
 
@@ -156,33 +162,24 @@ def _write_round(workdir, rng, r, class_names, per_class, image_size, dataset) -
   folder.mkdir(parents=True, exist_ok=True)
   about = {
     'seed': 0,
-    'checkpoint': {'step': 2000},
+    'checkpoint': CheckpointMark(step=2000, ema_rate=0.9999, split_hash='a split'),
     'config_hash': 'abc',
-    'sampler': {'method': 'ancestral', 'steps': 250, 'guidance_scale': 0.5},
+    'sampler': SamplerSettings(method='ancestral', steps=250, guidance_scale=0.5),
     'image_size': image_size,
     'channels': 1,
   }
   if dataset:
     from fetal_jax.data.rounds.plan import Plan
-    from fetal_jax.data.rounds.writer import RoundStore
+    from fetal_jax.data.rounds.writer import RoundWriter
 
     plan = Plan(r, tuple(class_names), per_class)
     images = np.empty((plan.num_images, image_size, image_size, 1), np.uint8)
     images[:] = (10 * plan.labels() + r)[:, None, None, None]  # an image says its class and its round
-    with RoundStore(folder, plan, **about) as store:
-      store.put(0, images)
-      store.finish()
+    with RoundWriter(folder, plan, **about) as writer:
+      writer.put(0, images)
+      writer.finish()
     return
-  counts = dict.fromkeys(class_names, per_class)
-  manifest = {
-    'round': r,
-    'class_names': list(class_names),
-    'counts': counts,
-    **about,
-    'complete': True,
-    'shards': [],
-  }
-  files.write_json(folder / 'manifest.json', manifest)
+  manifest_lib.write(folder, tiny.manifest(r, class_names, per_class, **about))
   Image.fromarray(rng.integers(0, 255, (96, 160), np.uint8)).save(folder / 'preview.png')
 
 
@@ -196,7 +193,7 @@ def write_kept(workdir, class_names, rounds, per_class) -> None:
   folder, found = workdir / 'synthetic', {}
   for r in range(1, rounds + 1):
     found[str(r)] = {
-      'round_hash': synthetic_sets.round_hash(files.read_json(folder / f'round_{r}' / 'manifest.json')),
+      'round_hash': rounds_lib.read(folder / f'round_{r}').hash,
       'asked': np.bincount(labels).tolist(),
       'judged_right': np.bincount(labels[right]).tolist(),
       'kept_per_class': np.bincount(labels[chosen]).tolist(),

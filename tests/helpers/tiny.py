@@ -2,15 +2,21 @@
 
 import functools
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import msgspec
 import numpy as np
 
 from fetal_jax import config as config_lib
 from fetal_jax import main
+from fetal_jax.data.prepared import SplitFile
+from fetal_jax.data.rounds import CheckpointMark, Manifest, SamplerSettings
 from fetal_jax.runtime.checkpoint import Checkpointer
+from fetal_jax.runtime.fingerprint import Fingerprint
 from fetal_jax.train import diffusion_step
 
 # 8 px, no attention: what is left compiles in a second or two.
@@ -58,3 +64,35 @@ def make_workdir(folder: pathlib.Path) -> pathlib.Path:
   with Checkpointer(folder / 'diffusion' / 'checkpoints') as checkpointer:
     checkpointer.save(config.diffusion.steps, state, meta)
   return folder
+
+
+def split_file(**changes: Any) -> SplitFile:
+  """split.json of ten images in two classes, with `changes`."""
+  fields = {
+    'source': 'fetal_phantom', 'phantom_images': 10, 'phantom_seed': 0, 'image_size': 8, 'channels': 1,
+    'resize': 'stretch', 'split': 'paper', 'seed': 0, 'class_names': ('round', 'square'), 'num_images': 10,
+    'intake': None, 'split_hash': 'a split', 'images_sha256': '0', 'records_sha256': '1',
+    'images': {side: {'round': n, 'square': n} for side, n in (('train', 3), ('validation', 1), ('test', 1))},
+    'totals': {'train': 6, 'validation': 2, 'test': 2}, 'patients': {'train': 6, 'validation': 2, 'test': 2},
+    'shared_patients': 0, 'test_patient_overlap': 0.0, 'test_patient_class_overlap': 0.0,
+    'train': [0, 1, 2, 5, 6, 7], 'validation': [3, 8], 'test': [4, 9],
+  }  # fmt: skip
+  return SplitFile(**{**fields, **changes})
+
+
+def manifest(
+  number: int = 1, class_names: Sequence[str] = CLASS_NAMES, per_class: int = 2, **changes: Any
+) -> Manifest:
+  """The manifest of a finished round, one shard a class, whose files are nowhere; with `changes`."""
+  fields = {
+    'round': number, 'seed': 0, 'class_names': tuple(class_names),
+    'counts': dict.fromkeys(class_names, per_class), 'shard_size': per_class, 'image_size': 8, 'channels': 1,
+    'sampler': SamplerSettings(steps=3), 'config_hash': '0123',
+    'checkpoint': CheckpointMark(step=40, ema_rate=0.999, split_hash='a split'),
+  }  # fmt: skip
+  begun = Manifest(**{**fields, **changes})
+  shards = [
+    begun.entry(shard, Fingerprint(bytes=9, sha256=f'{number}{shard.index}')) for shard in begun.plan.shards()
+  ]
+  preview = {'preview.png': Fingerprint(bytes=9, sha256='0')}
+  return msgspec.structs.replace(begun, complete=True, shards=tuple(shards), files=preview)

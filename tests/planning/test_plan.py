@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import re
 
@@ -13,6 +12,7 @@ from helpers import tiny
 from PIL import Image
 
 from fetal_jax import main, networks
+from fetal_jax.data import prepared
 from fetal_jax.planning import images, machines, page, plan, stages
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.train import classify_step, diffusion_step
@@ -193,13 +193,9 @@ def test_images_are_counted_where_they_are(tmp_path):
 
 
 def test_a_prepared_workdir_knows_its_images(config, tmp_path):
-  (tmp_path / 'data').mkdir()
-  info = {
-    'num_images': 100,
-    'totals': {'train': 60, 'validation': 15, 'test': 25},
-    'class_names': ['a', 'b', 'c'],
-  }
-  (tmp_path / 'data' / 'split.json').write_text(json.dumps(info))
+  totals = {'train': 60, 'validation': 15, 'test': 25}
+  info = tiny.split_file(num_images=100, totals=totals, class_names=('a', 'b', 'c'))
+  prepared.write_info(tmp_path, info)
   found = images.find(config, tmp_path)
   assert (found.train, found.validation, found.test, found.classes) == (60, 15, 25, 3)
 

@@ -3,11 +3,11 @@
 import copy
 
 import pytest
-from helpers import fake_workdir
+from helpers import fake_workdir, tiny
 
+from fetal_jax.data.rounds import manifest
 from fetal_jax.report import filtering
 from fetal_jax.report import run as run_lib
-from fetal_jax.runtime import files
 
 KEPT = ('synth_r12_kept', 'synth_r12_kept_then_real')
 REGIMES = ('real', 'synth_r12', 'synth_r12_then_real')
@@ -114,8 +114,7 @@ def test_stale_metrics_of_filtered_runs_are_pointed_out(results):
 def test_a_choice_among_other_images_is_not_shown(tmp_path):
   fake_workdir.make(tmp_path, models=(), kept=('synth_r12_kept',))
   assert run_lib.read_results(tmp_path)['filter']['kept']['rounds']['1']['asked'] == [8] * 6
-  path = tmp_path / 'synthetic' / 'round_2' / 'manifest.json'
-  files.write_json(path, files.read_json(path) | {'shards': [{'sha256': 'other'}]})
+  manifest.write(tmp_path / 'synthetic' / 'round_2', tiny.manifest(2, per_class=3))
   results = run_lib.read_results(tmp_path)
   assert results['filter'] is None
   assert any('kept.json is about other synthetic rounds' in sentence for sentence in results['missing'])

@@ -1,16 +1,18 @@
 """What is read from a workdir, whole or in part."""
 
-import json
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 from helpers import fake_workdir
 
+from fetal_jax.data.rounds import manifest
 from fetal_jax.report import audits, summary, tables
 from fetal_jax.report import examples as examples_of
 from fetal_jax.report import run as run_lib
-from fetal_jax.runtime import files, run
+from fetal_jax.runtime import files
+from fetal_jax.runtime import run as accounts_lib
 from fetal_jax.runtime.errors import UserError
 
 
@@ -58,8 +60,8 @@ def test_what_is_not_finished_is_said(tmp_path):
   for name in ('metrics.json', 'predictions.csv'):
     (tmp_path / 'classify' / 'resnet50' / 'synth_r1' / 'seed_0' / name).unlink()
   (tmp_path / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'predictions.csv').unlink()
-  manifest = tmp_path / 'synthetic' / 'round_2' / 'manifest.json'
-  files.write_json(manifest, files.read_json(manifest) | {'complete': False})
+  folder = tmp_path / 'synthetic' / 'round_2'
+  manifest.write(folder, msgspec.structs.replace(manifest.read(folder), complete=False, files={}))
   results = run_lib.read_results(tmp_path)
   said = ' '.join(results['missing'])
   assert 'ResNet50: synth_r1 (seed 0)' in said
@@ -200,18 +202,10 @@ def test_damaged_metrics_are_named(tmp_path):
     run_lib.read_results(tmp_path)
 
 
-def test_curves_survive_a_kill_and_a_resume(tmp_path):
-  path = tmp_path / 'metrics.jsonl'
-  rows = [{'step': 1, 'a': 5.0}, {'step': 2, 'a': 4.0, 'b': float('nan')}, {'step': 2, 'a': 3.0}]
-  path.write_text('\n'.join(map(json.dumps, rows)) + '\n{"step": 3, "a"')
-  assert run_lib.read_curves(path) == {'a': ([1, 2], [5.0, 3.0])}
-  assert run_lib.read_curves(tmp_path / 'absent.jsonl') == {}
-
-
 def test_real_examples_are_training_images_of_their_class(workdir):
-  from fetal_jax.data import prepare
+  from fetal_jax.data import prepared as prepared_lib
 
-  prepared = prepare.load(workdir)
+  prepared = prepared_lib.load(workdir)
   examples = examples_of.real_examples(workdir, 4)
   assert list(examples) == list(fake_workdir.CLASSES)
   for k, images in enumerate(examples.values()):
@@ -233,8 +227,8 @@ def test_synthetic_examples_have_their_class(tmp_path):
 def test_digest_changes_with_what_the_page_shows_and_with_nothing_else(tmp_path):
   fake_workdir.make(tmp_path, models=('resnet50',), regimes=('real',))
   before = run_lib.digest(tmp_path, True)
-  accounts = run.read_accounts(tmp_path)
-  run.write_accounts(tmp_path, {**accounts, 'report': accounts['prepare']})
+  accounts = accounts_lib.read_accounts(tmp_path)
+  accounts_lib.write_accounts(tmp_path, {**accounts, 'report': accounts['prepare']})
   assert run_lib.digest(tmp_path, True) == before
   assert run_lib.digest(tmp_path, False) != before
   path = tmp_path / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'metrics.json'

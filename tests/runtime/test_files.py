@@ -3,16 +3,14 @@
 import json
 import pathlib
 import shutil
-import types
 
-import numpy as np
 import pytest
-from data.rounds.test_writer import PLAN, contents, draw_missing, open_store, write_round
+from data.rounds.test_writer import PLAN, contents, draw_missing, open_writer, write_round
 from helpers import damage, tiny
 from PIL import Image
 
-from fetal_jax.data import prepare
-from fetal_jax.data.rounds.writer import check_files, is_complete
+from fetal_jax.data import prepare, rounds
+from fetal_jax.data import prepared as prepared_lib
 from fetal_jax.evaluate import stage as evaluate_stage
 from fetal_jax.export import select
 from fetal_jax.report import examples
@@ -104,21 +102,21 @@ def prepared(tmp_path_factory):
   return folder
 
 
-@pytest.mark.parametrize('name', prepare.RESULTS)
+@pytest.mark.parametrize('name', prepared_lib.RESULTS)
 @pytest.mark.parametrize('kind', damage.KINDS)
 def test_a_damaged_cache_is_refused_and_made_again(prepared, name, kind, caplog):
   folder = prepared / 'run' / 'data'
-  before = {result: (folder / result).read_bytes() for result in prepare.RESULTS}
+  before = {result: (folder / result).read_bytes() for result in prepared_lib.RESULTS}
   kind(folder / name)
-  with pytest.raises(UserError, match=rf'{name}(:| is not there).*run --stage=prepare') as error:
-    prepare.load(prepared / 'run')
+  with pytest.raises(UserError, match=rf'{name}(:| is missing).*run --stage=prepare') as error:
+    prepared_lib.load(prepared / 'run')
   assert '\n' not in str(error.value)
   with caplog.at_level('WARNING', logger='absl'):
     assert prepare.run(data_config(prepared / 'mine'), prepared / 'run')
   if (name, kind) != ('split.json', damage.delete):  # without it, nothing was prepared
     assert f'{name}: ' in caplog.text
     assert 'preparing again' in caplog.text
-  assert {result: (folder / result).read_bytes() for result in prepare.RESULTS} == before
+  assert {result: (folder / result).read_bytes() for result in prepared_lib.RESULTS} == before
   assert not prepare.run(data_config(prepared / 'mine'), prepared / 'run')
 
 
@@ -129,8 +127,8 @@ def test_a_changed_number_in_the_split_is_noticed(prepared, tmp_path):
   info = json.loads(path.read_text())
   info['train'][0], info['test'][0] = info['test'][0], info['train'][0]
   path.write_text(json.dumps(info))
-  with pytest.raises(UserError, match=r'split\.json: damaged; run --stage=prepare again'):
-    prepare.load(workdir)
+  with pytest.raises(UserError, match=r'split\.json: damaged \(.*\); run --stage=prepare again'):
+    prepared_lib.load(workdir)
 
 
 # Rounds.
@@ -153,27 +151,24 @@ def test_what_is_damaged_of_a_round_is_made_again(round_1, tmp_path, kind, caplo
     caplog.clear()
     kind(folder / name)
     with pytest.raises(UserError, match=rf'{name}: .*; run --stage=sample again'):
-      check_files(folder, files.read_json(folder / 'manifest.json'))
-    assert is_complete(folder) == (kind is damage.flip)  # that looks at sizes alone
-    with caplog.at_level('WARNING', logger='absl'), open_store(folder) as store:
-      assert not store.complete
-      assert store.missing().tolist() == ([7, 8, 9, 10] if name == SHARD else [])
-      draw_missing(store, 3)
-      store.finish()
+      rounds.read(folder).check_files()
+    with caplog.at_level('WARNING', logger='absl'), open_writer(folder) as writer:
+      assert not writer.complete
+      assert writer.missing().tolist() == ([7, 8, 9, 10] if name == SHARD else [])
+      draw_missing(writer, 3)
+      writer.finish()
     (said,) = (record.getMessage() for record in caplog.records)
     assert name in said
     assert contents(folder) == contents(round_1)
-    check_files(folder, files.read_json(folder / 'manifest.json'))
+    rounds.read(folder).check_files()
 
 
 @pytest.mark.parametrize('kind', damage.KINDS)
 def test_nobody_reads_the_images_of_a_damaged_round(round_1, tmp_path, kind):
   folder = pathlib.Path(shutil.copytree(round_1, tmp_path / 'synthetic' / 'round_1'))
-  data = types.SimpleNamespace(images=np.empty((0, 16, 16, 1), np.uint8))
-  manifest = files.read_json(folder / 'manifest.json')
   readers = (
     lambda: synthetic_sets.load(tmp_path, 1, PLAN.class_names, image_size=16, channels=1),
-    lambda: evaluate_stage.load_rounds(tmp_path, [manifest], data),
+    lambda: evaluate_stage.load_images(rounds.find(tmp_path), 16, 1),
     lambda: list(select.select(tmp_path).examples()),
     lambda: examples.synthetic_examples(folder, 3),
   )
@@ -190,62 +185,34 @@ def test_a_damaged_manifest_is_refused(round_1, tmp_path, kind):
   folder = pathlib.Path(shutil.copytree(round_1, tmp_path / 'round_1'))
   kind(folder / 'manifest.json')
   before = contents(folder)
-  assert not is_complete(folder)
   with pytest.raises(
-    UserError, match=r'manifest\.json: damaged, .*; delete .*round_1 to draw this round again'
+    UserError, match=r'manifest\.json: damaged \(.*\); delete .*round_1 and run --stage=sample again'
   ):
-    open_store(folder)
+    open_writer(folder)
   assert contents(folder) == before
-
-
-def test_rounds_of_before_get_their_checksums(round_1, tmp_path):
-  folder = pathlib.Path(shutil.copytree(round_1, tmp_path / 'round_1'))
-  manifest = files.read_json(folder / 'manifest.json')
-  files.write_json(folder / 'manifest.json', {k: v for k, v in manifest.items() if k != 'files'})
-  check_files(folder, files.read_json(folder / 'manifest.json'))
-  with open_store(folder) as store:
-    assert store.missing().size == 0
-    store.finish()
-  assert contents(folder) == contents(round_1)
-
-
-def test_a_manifest_without_a_seal_that_makes_no_sense_is_refused(round_1, tmp_path):
-  folder = pathlib.Path(shutil.copytree(round_1, tmp_path / 'round_1'))
-  manifest = files.read_json(folder / 'manifest.json')
-  for change in (
-    {'shards': 3},
-    {'shards': [{'file': SHARD}]},
-    {'shards': [{**manifest['shards'][2], 'first': 5}]},
-  ):
-    files.write_json(folder / 'manifest.json', {**manifest, **change})
-    with pytest.raises(UserError, match=r'manifest\.json: damaged'):
-      open_store(folder)
-  files.write_json(folder / 'manifest.json', {**manifest, 'shards': manifest['shards'][:5]})
-  with open_store(folder) as store:
-    assert store.missing().tolist() == [18, 19, 20]
 
 
 @pytest.mark.parametrize('kind', damage.KINDS[:3])
 def test_damaged_work_of_a_killed_run_is_drawn_again(round_1, tmp_path, kind, caplog):
-  with open_store(tmp_path) as store:
-    draw_missing_until(store, 10)
+  with open_writer(tmp_path) as writer:
+    draw_missing_until(writer, 10)
   staged, noted = tmp_path / '.staging' / 'images_7_10.npy', tmp_path / '.staging' / 'shard_000000004.json'
   kind(staged)
   kind(noted)
-  with caplog.at_level('WARNING', logger='absl'), open_store(tmp_path) as store:
-    assert store.missing().tolist() == [4, 5, 6, *range(7, PLAN.num_images)]
-    draw_missing(store, 5)
-    store.finish()
+  with caplog.at_level('WARNING', logger='absl'), open_writer(tmp_path) as writer:
+    assert writer.missing().tolist() == [4, 5, 6, *range(7, PLAN.num_images)]
+    draw_missing(writer, 5)
+    writer.finish()
   assert staged.name in caplog.text
   assert noted.name in caplog.text
   assert contents(tmp_path) == contents(round_1)
 
 
-def draw_missing_until(store, stop):
+def draw_missing_until(writer, stop):
   from data.rounds.test_writer import IMAGES
 
   for first, last in ((0, 4), (4, 7), (7, stop)):
-    store.put(first, IMAGES[first:last])
+    writer.put(first, IMAGES[first:last])
 
 
 # A trained model.

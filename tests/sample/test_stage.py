@@ -94,7 +94,7 @@ def test_lost_and_damaged_shards_are_drawn_again_in_the_same_places(reference, m
   damage.cut(workdir / 'synthetic' / 'round_2' / 'features.json')
   with caplog.at_level('INFO', logger='absl'):
     assert sample_stage.run(tiny.make_config(*SMALL), workdir)
-  assert f'{lost}: is not there; its images are drawn again' in caplog.text
+  assert f'{lost}: is missing; its images are drawn again' in caplog.text
   assert f'{damaged}: is not what was written; its images are drawn again' in caplog.text
   assert 'round 1, 6 of 42 images to draw' in caplog.text
   assert 'features.json: has ' in caplog.text
@@ -125,7 +125,7 @@ def test_a_device_that_is_too_small_gets_smaller_batches(reference, model, tmp_p
 
 
 def test_the_device_is_a_batch_ahead_of_the_writer(model, tmp_path, monkeypatch):
-  events, batches, put = [], sampler_lib.Sampler.batches, sample_stage.RoundStore.put
+  events, batches, put = [], sampler_lib.Sampler.batches, sample_stage.RoundWriter.put
 
   def logged_batches(self, *args, **kwargs):
     for batch in batches(self, *args, **kwargs):
@@ -137,7 +137,7 @@ def test_the_device_is_a_batch_ahead_of_the_writer(model, tmp_path, monkeypatch)
     put(self, *args)
 
   monkeypatch.setattr(sampler_lib.Sampler, 'batches', logged_batches)
-  monkeypatch.setattr(sample_stage.RoundStore, 'put', logged_put)
+  monkeypatch.setattr(sample_stage.RoundWriter, 'put', logged_put)
   config = tiny.make_config(*SMALL)
   config.sample.rounds = 1
   sample_stage.run(config, new_workdir(tmp_path / 'run', model))

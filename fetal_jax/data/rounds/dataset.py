@@ -23,18 +23,17 @@ RECORD_OPTIONS = 'group_size:1,uncompressed'
 
 
 @contextlib.contextmanager
-def writing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """`files.replacing`, with a disk that is full or cannot be written told to the user."""
+def explaining(path: pathlib.Path) -> Iterator[None]:
+  """Tells the user of a disk that is full or cannot be written while `path` is written in this block."""
   try:
-    with files.replacing(path) as temporary:
-      yield temporary
+    yield
   except (OSError, RuntimeError) as e:
     # array_record reports the system's errors as text.
     full = getattr(e, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in str(e)
     if not full and not isinstance(e, OSError):
       raise
     reason = 'the disk is full; free some space' if full else f'cannot be written ({e}); make that possible'
-    raise UserError(f'{path}: {reason} and run the same command again, it goes on from here') from e
+    raise UserError(f'{path}: {reason} and run the same command again, it resumes from here') from e
 
 
 class Encoder:
@@ -63,18 +62,18 @@ class Encoder:
     return example.SerializeToString(deterministic=True)
 
 
-def write_metadata(directory: pathlib.Path, plan: Plan, features: Any, *, num_bytes: int) -> list[str]:
+def write_metadata(folder: pathlib.Path, plan: Plan, features: Any, *, num_bytes: int) -> list[str]:
   """Writes the files by which `tfds.builder_from_directory` knows a data set, and returns their names.
 
   Args:
-    directory: of the round.
+    folder: of the round.
     plan: its shards.
     features: of an `Encoder`.
     num_bytes: of all shards.
   """
   import tensorflow_datasets as tfds
 
-  identity = tfds.core.DatasetIdentity(DATASET, tfds.core.Version('1.0.0'), str(directory), '')
+  identity = tfds.core.DatasetIdentity(DATASET, tfds.core.Version('1.0.0'), str(folder), '')
   info = tfds.core.DatasetInfo(
     builder=identity,
     description=f'Synthetic images, round {plan.round}. manifest.json says how they were drawn.',
@@ -91,25 +90,27 @@ def write_metadata(directory: pathlib.Path, plan: Plan, features: Any, *, num_by
   info.set_splits(tfds.core.SplitDict([split]))
 
   # TFDS does not write whole or not at all.
-  with tempfile.TemporaryDirectory() as folder:
-    info.write_to_directory(folder)
-    paths = sorted(pathlib.Path(folder).iterdir())
+  with tempfile.TemporaryDirectory() as temporary_folder:
+    info.write_to_directory(temporary_folder)
+    paths = sorted(pathlib.Path(temporary_folder).iterdir())
     for path in paths:
-      with writing(directory / path.name) as temporary:
+      target = folder / path.name
+      with explaining(target), files.replacing(target) as temporary:
         temporary.write_bytes(path.read_bytes())
   return [path.name for path in paths]
 
 
-def write_preview(directory: pathlib.Path, plan: Plan, image_shape: tuple[int, int, int]) -> None:
+def write_preview(folder: pathlib.Path, plan: Plan, image_shape: tuple[int, int, int]) -> None:
   """Draws the first images of every class, a row a class, as the finished data set gives them."""
   import tensorflow_datasets as tfds
 
   decoders = {'image': tfds.decode.SkipDecoding()}
-  source = tfds.builder_from_directory(directory).as_data_source('train', decoders=decoders)
+  source = tfds.builder_from_directory(folder).as_data_source('train', decoders=decoders)
   rows, columns = len(plan.class_names), min(plan.per_class, PREVIEW_COLUMNS)
   images = np.empty((rows, columns, *image_shape), np.uint8)
   for row, column in np.ndindex(rows, columns):
     with Image.open(io.BytesIO(source[row * plan.per_class + column]['image'])) as image:
       images[row, column] = np.asarray(image).reshape(image_shape)
-  with writing(directory / 'preview.png') as temporary:
+  path = folder / 'preview.png'
+  with explaining(path), files.replacing(path) as temporary:
     grid(images, plan.class_names).save(temporary, 'PNG')

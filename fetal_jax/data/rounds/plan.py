@@ -1,4 +1,4 @@
-"""The label plan of a round: which image shows which class, and in which shard it lies."""
+"""The label plan of a round: which image shows which class, and which shard holds it."""
 
 import dataclasses
 
@@ -25,11 +25,11 @@ class Plan:
   Attributes:
     round: number of the round, from 1.
     class_names: names in label order, unique.
-    per_class: images a class.
-    shard_size: most images a file.
+    per_class: images of each class.
+    shard_size: most images in one file.
 
   Raises:
-    ValueError: a count below 1, no class, or a class name that is empty or given twice.
+    ValueError: a count is below 1, there is no class, or a class name is empty or given twice.
   """
 
   round: int
@@ -48,19 +48,20 @@ class Plan:
 
   @property
   def num_images(self) -> int:
+    """Returns the number of images of all classes."""
     return len(self.class_names) * self.per_class
 
   def labels(self) -> Int[np.ndarray, 'n']:
-    """The class of every image, int32 [num_images]."""
+    """Returns the class of every image, int32 [num_images]."""
     return np.repeat(np.arange(len(self.class_names), dtype=np.int32), self.per_class)
 
   def name(self, index: int) -> str:
-    """The name of an image: its round, its class, and its number within the class."""
+    """Returns the name of an image: its round, its class, and its number within the class."""
     label, number = divmod(index, self.per_class)
     return f'round{self.round}_{self.class_names[label]}_{number:05d}'
 
   def shards(self) -> list[Shard]:
-    """The shards in order. None crosses a class border, so each has one class."""
+    """Returns the shards in order. Each holds images of one class."""
     borders = [
       (label, start, min(start + self.shard_size, (label + 1) * self.per_class))
       for label in range(len(self.class_names))
@@ -69,5 +70,6 @@ class Plan:
     return [Shard(index, *border) for index, border in enumerate(borders)]
 
   def file_name(self, shard: Shard) -> str:
-    """The name that TFDS expects of a shard's file."""
-    return f'{DATASET}-train.array_record-{shard.index:05d}-of-{len(self.shards()):05d}'
+    """Returns the name that TFDS expects of a shard's file."""
+    num_shards = len(self.class_names) * -(-self.per_class // self.shard_size)
+    return f'{DATASET}-train.array_record-{shard.index:05d}-of-{num_shards:05d}'

@@ -1,43 +1,44 @@
-"""Where real images come from: each source is a TFDS builder, made from the config's `data`."""
+"""Where real images come from: each source is a TFDS builder, made from the settings of `config.data` that it has."""
 
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from fetal_jax.runtime import files
+from fetal_jax.runtime.files import PathLike
 
 
-def phantom(data: Any, folder: files.PathLike) -> Any:
-  """Drawn planes; nothing is downloaded."""
+def phantom(folder: PathLike, *, phantom_images: int, phantom_seed: int) -> Any:
+  """Makes the builder of drawn planes; nothing is downloaded."""
   from fetal_jax.data.sources.fetal_phantom import FetalPhantom
 
-  return FetalPhantom(data_dir=folder, images=data.phantom_images, seed=data.phantom_seed)
+  return FetalPhantom(data_dir=folder, images=phantom_images, seed=phantom_seed)
 
 
-def planes_db(data: Any, folder: files.PathLike) -> Any:
-  """The real data set, from `data.path` or, if that is empty, downloaded."""
+def planes_db(folder: PathLike, *, path: str, allow_missing: bool) -> Any:
+  """Makes the builder of the real data set, from `path` or, if that is empty, downloaded."""
   from fetal_jax.data.sources.fetal_planes_db import FetalPlanesDb
 
-  return FetalPlanesDb(data_dir=folder, source=data.path, allow_missing=data.allow_missing)
+  return FetalPlanesDb(data_dir=folder, source=path, allow_missing=allow_missing)
 
 
-def folder_of_images(data: Any, folder: files.PathLike) -> Any:
-  """The user's own labelled images in `data.path`."""
+def folder_of_images(folder: PathLike, *, path: str, patients_csv: str) -> Any:
+  """Makes the builder of the user's own labelled images in `path`."""
   from fetal_jax.data.sources.image_folder import ImageFolder
 
-  return ImageFolder(data_dir=folder, path=data.path, patients_csv=data.patients_csv)
+  return ImageFolder(data_dir=folder, path=path, patients_csv=patients_csv)
 
 
-SOURCES: dict[str, Callable[[Any, files.PathLike], Any]] = {
+# data.source -> function of the folder of the TFDS data set and of the source's own settings.
+SOURCES: dict[str, Callable[..., Any]] = {
   'fetal_phantom': phantom,
   'fetal_planes_db': planes_db,
   'image_folder': folder_of_images,
 }
 
 
-def download_dir(data: Any) -> pathlib.Path | None:
-  """Where a download is kept: with TFDS's own, for all workdirs; None if nothing is downloaded."""
-  if data.source != 'fetal_planes_db' or data.path:
+def download_dir(source: str, path: str) -> pathlib.Path | None:
+  """Returns where a download is kept: with TFDS's own, for all workdirs; None if nothing is downloaded."""
+  if source != 'fetal_planes_db' or path:
     return None
   import tensorflow_datasets as tfds
 

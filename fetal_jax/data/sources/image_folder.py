@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from fetal_jax.data import decode
 from fetal_jax.data.sources import table, walk
 from fetal_jax.data.sources.features import SPLIT, example, features
+from fetal_jax.data.sources.intake import Intake
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.progress import Progress
@@ -29,7 +30,7 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder):
   PNGs are kept byte for byte; other formats are stored as PNG, pixel for pixel.
 
   Attributes:
-    intake: what was in the folder: `files`, of these `images`, and the rest as `left_out`, why -> how many.
+    intake: what was in the folder.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -51,7 +52,7 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder):
     self._path = pathlib.Path(path)
     self._images, left_out = look_through(self._path)
     taken = sum(map(len, self._images.values()))
-    self.intake = {'files': taken + sum(left_out.values()), 'images': taken, 'left_out': left_out}
+    self.intake = Intake(images=taken, left_out=left_out, files=taken + sum(left_out.values()))
     if patients_csv:
       self._patients = read_patients(patients_csv, self._path, self._images)
     else:

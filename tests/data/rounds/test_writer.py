@@ -9,44 +9,60 @@ import subprocess
 import sys
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 
+from fetal_jax.data import rounds
+from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
 from fetal_jax.data.rounds.plan import Plan
-from fetal_jax.data.rounds.writer import RoundStore, is_complete
+from fetal_jax.data.rounds.staging import Staging
+from fetal_jax.data.rounds.writer import RoundWriter
 from fetal_jax.runtime import files
-from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.errors import DamagedFile, UserError
 
 PLAN = Plan(1, ('brain', 'femur', 'cervix'), 7, shard_size=4)  # shards of 4 3 4 3 4 3
 SIZE = 16
 IMAGES = np.random.default_rng(0).integers(0, 256, (PLAN.num_images, SIZE, SIZE, 1), dtype=np.uint8)
 SETTINGS = {
   'seed': 5,
-  'checkpoint': {'step': 1000, 'sha256': 'abc'},
+  'checkpoint': CheckpointMark(step=1000, ema_rate=0.999, split_hash='abc'),
   'config_hash': '0123',
-  'sampler': {'name': 'ddim', 'steps': 25, 'interval': (0.0, 1.0)},
+  'sampler': SamplerSettings(method='ddim', steps=25, interval=(0, 500)),
   'image_size': SIZE,
   'channels': 1,
 }
 
 
-def open_store(directory, plan=PLAN, **changes):
-  return RoundStore(directory, plan, **{**SETTINGS, **changes})
+def open_writer(directory, plan=PLAN, **changes):
+  return RoundWriter(directory, plan, **{**SETTINGS, **changes})
 
 
-def draw_missing(store, batch_size, images=IMAGES):
+def draw_missing(writer, batch_size, images=IMAGES):
   """Puts what is missing, as the device loop does; a batch has consecutive indices."""
-  missing = store.missing()
+  missing = writer.missing()
   for run in np.split(missing, np.flatnonzero(np.diff(missing) != 1) + 1):
     for start in range(0, len(run), batch_size):
       indices = run[start : start + batch_size]
-      store.put(indices[0], images[indices])
+      writer.put(indices[0], images[indices])
 
 
 def write_round(directory, batch_size=5):
-  with open_store(directory) as store:
-    draw_missing(store, batch_size)
-    store.finish()
+  with open_writer(directory) as writer:
+    draw_missing(writer, batch_size)
+    writer.finish()
+
+
+def is_complete(directory):
+  """Whether the manifest says so, and every file that it names is there in full."""
+  try:
+    manifest = rounds.read(directory).manifest
+    named = {shard.file: shard for shard in manifest.shards} | manifest.files
+    return manifest.complete and all(
+      (directory / name).stat().st_size == fingerprint.bytes for name, fingerprint in named.items()
+    )
+  except (FileNotFoundError, DamagedFile):
+    return False
 
 
 def contents(directory):
@@ -128,8 +144,16 @@ def test_the_manifest_tells_where_the_images_come_from(reference):
     'shard_size': 4,
     'image_size': SIZE,
     'channels': 1,
-    'sampler': {'name': 'ddim', 'steps': 25, 'interval': [0.0, 1.0]},
-    'checkpoint': {'step': 1000, 'sha256': 'abc'},
+    'sampler': {
+      'method': 'ddim',
+      'steps': 25,
+      'guidance_scale': 0.0,
+      'interval': [0, 500],
+      'guidance_at': 'x_t',
+      'eta': 0.0,
+      'clip': 'static',
+    },
+    'checkpoint': {'step': 1000, 'ema_rate': 0.999, 'split_hash': 'abc'},
     'config_hash': '0123',
     'complete': True,
   }
@@ -171,9 +195,9 @@ def test_colour(tmp_path):
 
   plan = Plan(2, ('a',), 3)
   images = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-  with open_store(tmp_path / 'round_2', plan, image_size=8, channels=3) as store:
-    store.put(0, images)
-    store.finish()
+  with open_writer(tmp_path / 'round_2', plan, image_size=8, channels=3) as writer:
+    writer.put(0, images)
+    writer.finish()
 
   source = tfds.builder_from_directory(tmp_path / 'round_2').as_data_source('train')
   np.testing.assert_array_equal(np.stack([example['image'] for example in source]), images)
@@ -182,18 +206,18 @@ def test_colour(tmp_path):
 def test_jax_arrays_are_taken(tmp_path):
   import jax.numpy as jnp
 
-  with open_store(tmp_path) as store:
-    store.put(0, jnp.asarray(IMAGES[:5]))
-    store.close()
-    assert store.missing().tolist() == list(range(5, PLAN.num_images))
+  with open_writer(tmp_path) as writer:
+    writer.put(0, jnp.asarray(IMAGES[:5]))
+    writer.close()
+    assert writer.missing().tolist() == list(range(5, PLAN.num_images))
 
 
 def test_three_thousand_images_in_silence(tmp_path, capfd):
   plan = Plan(1, ('a', 'b', 'c'), 1000, shard_size=400)
   images = np.random.default_rng(2).integers(0, 256, (3000, 32, 32, 1), dtype=np.uint8)
-  with open_store(tmp_path, plan, image_size=32) as store:
-    draw_missing(store, 128, images)
-    store.finish()
+  with open_writer(tmp_path, plan, image_size=32) as writer:
+    draw_missing(writer, 128, images)
+    writer.finish()
 
   assert is_complete(tmp_path)
   assert capfd.readouterr() == ('', '')
@@ -212,10 +236,10 @@ def test_a_kill_at_any_file_leaves_no_trace(tmp_path, monkeypatch, reference, nu
   assert is_complete(tmp_path) == (number == 24 and moved)
   kept = kept_on_disk(tmp_path)
 
-  with open_store(tmp_path) as store:
-    assert set(store.missing().tolist()) == set(range(PLAN.num_images)) - kept
-    draw_missing(store, 2)
-    store.finish()
+  with open_writer(tmp_path) as writer:
+    assert set(writer.missing().tolist()) == set(range(PLAN.num_images)) - kept
+    draw_missing(writer, 2)
+    writer.finish()
   assert contents(tmp_path) == contents(reference)
 
 
@@ -226,10 +250,10 @@ def test_the_batch_size_leaves_no_trace(tmp_path, reference, batch_size):
 
 
 def test_images_may_come_in_any_order(tmp_path, reference):
-  with open_store(tmp_path) as store:
+  with open_writer(tmp_path) as writer:
     for start in (15, 0, 18, 6, 3, 12, 9):
-      store.put(start, IMAGES[start : start + 3])
-    store.finish()
+      writer.put(start, IMAGES[start : start + 3])
+    writer.finish()
   assert contents(tmp_path) == contents(reference)
 
 
@@ -250,7 +274,7 @@ def test_a_killed_process_leaves_no_trace(tmp_path, reference):
   code = """
 import os, sys
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
-import test_store
+import test_writer
 replace = os.replace
 def dying(source, target):
   if str(target).endswith(sys.argv[4]):
@@ -258,7 +282,7 @@ def dying(source, target):
   replace(source, target)
 os.replace = dying
 import pathlib
-test_store.write_round(pathlib.Path(sys.argv[3]))
+test_writer.write_round(pathlib.Path(sys.argv[3]))
 """
   here = pathlib.Path(__file__).resolve()
   for fatal in ('images_15_20.npy', '00004-of-00006', 'preview.png'):
@@ -271,74 +295,76 @@ test_store.write_round(pathlib.Path(sys.argv[3]))
 
 def test_an_error_in_the_loop_keeps_what_was_put(tmp_path):
   def interrupted():
-    with open_store(tmp_path) as store:
-      store.put(0, IMAGES[:6])
+    with open_writer(tmp_path) as writer:
+      writer.put(0, IMAGES[:6])
       raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt):
     interrupted()
-  with open_store(tmp_path) as store:
-    assert store.missing().tolist() == list(range(6, PLAN.num_images))
+  with open_writer(tmp_path) as writer:
+    assert writer.missing().tolist() == list(range(6, PLAN.num_images))
 
 
 # Several processes.
 
 
-def open_stores(directory, count):
+def open_writers(directory, count):
   """As `count` processes do: the first one before the others."""
-  return [open_store(directory, share=(index, count)) for index in range(count)]
+  return [open_writer(directory, share=(index, count)) for index in range(count)]
 
 
 @pytest.mark.parametrize('count', [2, 3, 7])
 def test_the_number_of_processes_leaves_no_trace(tmp_path, reference, count):
-  stores = open_stores(tmp_path, count)
-  owned = [store.own().tolist() for store in stores]
+  writers = open_writers(tmp_path, count)
+  owned = [writer.own().tolist() for writer in writers]
   assert sorted(itertools.chain(*owned)) == list(range(PLAN.num_images))
-  for store in reversed(stores):  # one after the other here, at once in life
-    draw_missing(store, 3)
-    store.close()
+  for writer in reversed(writers):  # one after the other here, at once in life
+    draw_missing(writer, 3)
+    writer.close()
   assert not is_complete(tmp_path)
-  stores[0].finish()
+  writers[0].finish()
   assert contents(tmp_path) == contents(reference)
-  assert all(store.complete for store in open_stores(tmp_path, count))
+  assert all(writer.complete for writer in open_writers(tmp_path, count))
 
 
 @pytest.mark.parametrize(('before', 'after'), [(1, 2), (2, 1), (3, 2)])
 def test_another_number_of_processes_goes_on_from_there(tmp_path, reference, before, after):
-  for store in open_stores(tmp_path, before):
-    own = store.own()
+  for writer in open_writers(tmp_path, before):
+    own = writer.own()
     for start in range(0, len(own) * 2 // 3, 2):  # about two thirds, in pieces of at most two
       for run in np.split(own[start : start + 2], np.flatnonzero(np.diff(own[start : start + 2]) != 1) + 1):
-        store.put(run[0], IMAGES[run])
-    store.close()
+        writer.put(run[0], IMAGES[run])
+    writer.close()
   kept = kept_on_disk(tmp_path)
   assert len(kept) >= 12
 
-  stores = open_stores(tmp_path, after)
-  assert sorted(k for store in stores for k in store.missing()) == sorted(set(range(PLAN.num_images)) - kept)
-  for store in stores:
-    draw_missing(store, 3)
-    store.close()
-  stores[0].finish()
+  writers = open_writers(tmp_path, after)
+  assert sorted(k for writer in writers for k in writer.missing()) == sorted(
+    set(range(PLAN.num_images)) - kept
+  )
+  for writer in writers:
+    draw_missing(writer, 3)
+    writer.close()
+  writers[0].finish()
   assert contents(tmp_path) == contents(reference)
 
 
 def test_only_the_first_process_tidies(tmp_path):
-  first = open_store(tmp_path, share=(0, 2))
+  first = open_writer(tmp_path, share=(0, 2))
   half_written = tmp_path / '.staging' / '.images_0_2.npy.tmp'
   half_written.parent.mkdir()
   half_written.write_bytes(b'by the first process, this moment')
-  with open_store(tmp_path, share=(1, 2)) as second:
+  with open_writer(tmp_path, share=(1, 2)) as second:
     assert half_written.exists()
     with pytest.raises(ValueError, match='belong to another process'):
       second.put(0, IMAGES[:2])
   first.close()
-  with open_store(tmp_path, share=(0, 2)):
+  with open_writer(tmp_path, share=(0, 2)):
     assert not half_written.exists()
 
 
 def test_a_share_that_is_missing_is_noticed(tmp_path):
-  first, second = open_stores(tmp_path, 2)
+  first, second = open_writers(tmp_path, 2)
   draw_missing(first, 5)
   second.close()
   with pytest.raises(ValueError, match='9 images are missing, from 4 on'):
@@ -349,19 +375,19 @@ def test_a_share_that_is_missing_is_noticed(tmp_path):
 
 
 def test_a_truncated_staging_file_is_drawn_again(tmp_path, reference):
-  with open_store(tmp_path) as store:
-    store.put(0, IMAGES[:2])
-    store.put(8, IMAGES[8:10])
-    store.put(15, IMAGES[15:17])
+  with open_writer(tmp_path) as writer:
+    writer.put(0, IMAGES[:2])
+    writer.put(8, IMAGES[8:10])
+    writer.put(15, IMAGES[15:17])
   staging = tmp_path / '.staging'
   os.truncate(staging / 'images_0_2.npy', 300)
   os.truncate(staging / 'images_8_10.npy', 0)
 
-  with open_store(tmp_path) as store:
-    assert store.missing().tolist() == [*range(15), *range(17, PLAN.num_images)]
+  with open_writer(tmp_path) as writer:
+    assert writer.missing().tolist() == [*range(15), *range(17, PLAN.num_images)]
     assert [path.name for path in staging.iterdir()] == ['images_15_17.npy']
-    draw_missing(store, 4)
-    store.finish()
+    draw_missing(writer, 4)
+    writer.finish()
   assert contents(tmp_path) == contents(reference)
 
 
@@ -377,22 +403,22 @@ def test_a_damaged_shard_is_drawn_again(tmp_path, reference, caplog, damage):
     path.unlink()
     assert not is_complete(tmp_path)
 
-  with caplog.at_level('WARNING', logger='absl'), open_store(tmp_path) as store:
-    assert store.missing().tolist() == [7, 8, 9, 10]
+  with caplog.at_level('WARNING', logger='absl'), open_writer(tmp_path) as writer:
+    assert writer.missing().tolist() == [7, 8, 9, 10]
     assert path.name in caplog.text
     assert not is_complete(tmp_path)
-    draw_missing(store, 3)
-    store.finish()
+    draw_missing(writer, 3)
+    writer.finish()
   assert contents(tmp_path) == contents(reference)
 
 
 def test_staged_work_of_unknown_settings_is_not_used(tmp_path):
-  with open_store(tmp_path) as store:
-    store.put(0, IMAGES[:2])
+  with open_writer(tmp_path) as writer:
+    writer.put(0, IMAGES[:2])
   (tmp_path / 'manifest.json').unlink()
 
-  with open_store(tmp_path) as store:
-    assert len(store.missing()) == PLAN.num_images
+  with open_writer(tmp_path) as writer:
+    assert len(writer.missing()) == PLAN.num_images
 
 
 @pytest.mark.parametrize('damaged', [b'{"round": ', b'\xff\x00'])
@@ -400,13 +426,13 @@ def test_a_damaged_manifest_is_named(tmp_path, damaged):
   (tmp_path / 'manifest.json').write_bytes(damaged)
   assert not is_complete(tmp_path)
   with pytest.raises(UserError, match=r'manifest\.json: damaged'):
-    open_store(tmp_path)
+    open_writer(tmp_path)
 
 
 def test_a_finished_round_opens_as_finished(tmp_path, reference):
   write_round(tmp_path)
-  with open_store(tmp_path) as store:
-    assert store.missing().size == 0
+  with open_writer(tmp_path) as writer:
+    assert writer.missing().size == 0
   assert contents(tmp_path) == contents(reference)
 
 
@@ -426,8 +452,14 @@ def test_is_complete_needs_every_shard_in_full(tmp_path):
   [
     ({'seed': 6}, 'seed is 5 there but 6 now'),
     ({'config_hash': '4567'}, 'config_hash is "0123" there but "4567" now'),
-    ({'checkpoint': {'step': 2000, 'sha256': 'abc'}}, 'checkpoint.step is 1000 there but 2000 now'),
-    ({'sampler': {**SETTINGS['sampler'], 'steps': 50}}, 'sampler.steps is 25 there but 50 now'),
+    (
+      {'checkpoint': msgspec.structs.replace(SETTINGS['checkpoint'], step=2000)},
+      'checkpoint.step is 1000 there but 2000 now',
+    ),
+    (
+      {'sampler': msgspec.structs.replace(SETTINGS['sampler'], steps=50)},
+      'sampler.steps is 25 there but 50 now',
+    ),
     ({'image_size': 32}, 'image_size is 16 there but 32 now'),
     ({'plan': Plan(1, PLAN.class_names, 7, shard_size=5)}, 'shard_size is 4 there but 5 now'),
     ({'plan': Plan(1, PLAN.class_names, 8, shard_size=4)}, 'counts.brain is 7 there but 8 now'),
@@ -436,7 +468,7 @@ def test_is_complete_needs_every_shard_in_full(tmp_path):
 def test_a_round_of_other_settings_is_refused(reference, changes, difference):
   before = contents(reference)
   with pytest.raises(UserError) as error:
-    open_store(reference, **changes)
+    open_writer(reference, **changes)
   assert difference in str(error.value)
   assert 'another workdir, or delete' in str(error.value)
   assert '\n' not in str(error.value)
@@ -466,27 +498,27 @@ def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path, monkeypatch, ref
 
 
 def test_an_error_of_the_thread_does_not_block_the_caller(tmp_path, monkeypatch):
-  monkeypatch.setattr(RoundStore, '_stage', lambda *args: 1 / 0)
-  store = open_store(tmp_path)
+  monkeypatch.setattr(Staging, 'add', lambda *args: 1 / 0)
+  writer = open_writer(tmp_path)
   with pytest.raises(ZeroDivisionError):
-    draw_missing(store, 1)
+    draw_missing(writer, 1)
   with pytest.raises(ZeroDivisionError):
-    store.finish()
+    writer.finish()
 
 
 def test_put_waits_for_the_disk(tmp_path, monkeypatch):
   disk, staged = threading.Event(), []
 
-  def slow_stage(self, first, images):
+  def slow_add(self, first, images):
     disk.wait(30)
     staged.append(first)
 
-  monkeypatch.setattr(RoundStore, '_stage', slow_stage)
-  store, put = open_store(tmp_path), []
+  monkeypatch.setattr(Staging, 'add', slow_add)
+  writer, put = open_writer(tmp_path), []
 
   def device_loop():
     for k in range(8):
-      store.put(k, IMAGES[k : k + 1])
+      writer.put(k, IMAGES[k : k + 1])
       put.append(k)
 
   loop = threading.Thread(target=device_loop)
@@ -496,25 +528,25 @@ def test_put_waits_for_the_disk(tmp_path, monkeypatch):
   assert len(put) <= 3  # one at the disk, two in the queue
   disk.set()
   loop.join()
-  store.close()
+  writer.close()
   assert staged == list(range(8))
 
 
 def test_wrong_batches_are_refused(tmp_path):
-  with open_store(tmp_path) as store:
+  with open_writer(tmp_path) as writer:
     # A TypeError where annotations are checked at run time.
     with pytest.raises((ValueError, TypeError), match=r'(?i)uint8'):
-      store.put(0, IMAGES[:2].astype(np.float32))
+      writer.put(0, IMAGES[:2].astype(np.float32))
     with pytest.raises(ValueError, match='must be uint8'):
-      store.put(0, IMAGES[:2, :8])
+      writer.put(0, IMAGES[:2, :8])
     with pytest.raises(ValueError, match=r'no images \[20, 22\)'):
-      store.put(20, IMAGES[:2])
+      writer.put(20, IMAGES[:2])
     with pytest.raises(ValueError, match=r'no images \[3, 3\)'):
-      store.put(3, IMAGES[:0])
-    store.put(0, IMAGES[:2])
+      writer.put(3, IMAGES[:0])
+    writer.put(0, IMAGES[:2])
     with pytest.raises(ValueError, match='there already'):
-      store.put(1, IMAGES[1:3])
+      writer.put(1, IMAGES[1:3])
   with pytest.raises(ValueError, match='closed'):
-    store.put(5, IMAGES[5:6])
+    writer.put(5, IMAGES[5:6])
   with pytest.raises(ValueError, match='19 images are missing, from 2 on'):
-    store.finish()
+    writer.finish()

@@ -10,6 +10,7 @@ from PIL import Image
 
 from fetal_jax.data import decode
 from fetal_jax.data.sources.image_folder import ImageFolder, as_png
+from fetal_jax.data.sources.intake import Intake
 from fetal_jax.runtime.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8), dtype=np.uint8)
@@ -119,15 +120,11 @@ def test_what_is_no_image_of_a_class_is_counted(tmp_path, folder):
   save(folder / 'Square' / '.ipynb_checkpoints' / 'c.png')
   save(folder / '__MACOSX' / 'Square' / 'c.png')
   builder = ImageFolder(data_dir=tmp_path / 'tfds', path=folder)
-  assert builder.intake == {
-    'files': 8,
-    'images': 4,
-    'left_out': {
-      'hidden files': 1,
-      'files beside the folders of classes': 2,
-      'files that are no images': 1,
-    },
-  }
+  assert builder.intake == Intake(
+    files=8,
+    images=4,
+    left_out={'hidden files': 1, 'files beside the folders of classes': 2, 'files that are no images': 1},
+  )
 
 
 def test_sides_of_a_split_are_no_classes(tmp_path):

@@ -12,6 +12,7 @@ from fetal_jax.data.sources import download
 from fetal_jax.data.sources.features import SPLIT, example, features
 from fetal_jax.data.sources.fetal_planes_db.archive import open_archive
 from fetal_jax.data.sources.fetal_planes_db.metadata import CLASS_NAMES
+from fetal_jax.data.sources.intake import Intake
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.progress import Progress
 
@@ -27,8 +28,7 @@ class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
   the CSV. TensorFlow is not needed: the files are array_record, read with `as_data_source`.
 
   Attributes:
-    intake: after `download_and_prepare`, what was in the source: `rows` of the CSV, `files`, `images` taken, and
-      the rest as `left_out`, why -> how many.
+    intake: what was in the source; None before `download_and_prepare`.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -46,7 +46,7 @@ class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
     """
     self._source = source
     self._allow_missing = allow_missing
-    self.intake: dict[str, Any] = {}
+    self.intake: Intake | None = None
     super().__init__(**{'file_format': 'array_record', **kwargs})
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -83,9 +83,7 @@ class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
         logging.warning('%s: left out', what)
         records = records.take(present)
       left_out = {**({'rows without an image': len(missing)} if len(missing) else {}), **archive.left_out}
-      self.intake = {
-        'rows': len(present), 'files': archive.files, 'images': len(records), 'left_out': left_out
-      }  # fmt: skip
+      self.intake = Intake(images=len(records), left_out=left_out, files=archive.files, rows=len(present))
       assert records.official_train is not None  # the CSV has the column
       with Progress('Reading images', len(records), 'images') as progress:
         for i, name in enumerate(records.names.tolist()):
