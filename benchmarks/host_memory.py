@@ -17,6 +17,7 @@ import jax
 from absl import logging
 
 from fetal_jax import config as config_lib
+from fetal_jax import networks
 from fetal_jax.runtime import progress
 from fetal_jax.runtime.checkpoint import Checkpointer
 from fetal_jax.sample import stage as sample_stage
@@ -38,7 +39,7 @@ def write_checkpoint(folder: pathlib.Path, config) -> None:
   size = config.data.image_size
   state = diffusion_step.init_state(
     jax.random.key(0),
-    diffusion_step.make_networks(config, len(CLASS_NAMES)),
+    networks.make_diffusion_networks(config, len(CLASS_NAMES)),
     diffusion_step.make_optimizers(config),
     image_shape=(size, size, config.data.channels),
     ema_rates=tuple(config.diffusion.ema_rates),

@@ -13,11 +13,12 @@ from benchmarks.part import Context
 # The smoke test's networks, from the start of the interpreter to a result on the host.
 _TRAIN = """
 import functools, jax, jax.numpy as jnp
-from fetal_jax import config, parallel
-from fetal_jax.train import diffusion_step, networks
+from fetal_jax import config, networks
+from fetal_jax.runtime import devices
+from fetal_jax.train import diffusion_step
 c = config.load_file('configs/smoke.py')
-parallel.enable_compilation_cache({cache!r})
-nets, optimizers = diffusion_step.make_networks(c, 6), diffusion_step.make_optimizers(c)
+devices.enable_compilation_cache({cache!r})
+nets, optimizers = networks.make_diffusion_networks(c, 6), diffusion_step.make_optimizers(c)
 state = jax.jit(functools.partial(diffusion_step.init_state, nets=nets, optimizers=optimizers,
                                   image_shape=(16, 16, 1), ema_rates=(0.99,)))(jax.random.key(0))
 update = diffusion_step.make_update(nets, optimizers, networks.make_training_process(c), key=jax.random.key(1),
@@ -28,12 +29,12 @@ float(sums['unet/loss'][0].sum())
 """
 _SAMPLE = """
 import jax, jax.numpy as jnp, numpy as np
-from fetal_jax import config, parallel
+from fetal_jax import config, networks
 from fetal_jax.diffusion.sample import image_keys, make_sample
-from fetal_jax.train import diffusion_step, networks
+from fetal_jax.runtime import devices
 c = config.load_file('configs/smoke.py')
-parallel.enable_compilation_cache({cache!r})
-nets = diffusion_step.make_networks(c, 6)
+devices.enable_compilation_cache({cache!r})
+nets = networks.make_diffusion_networks(c, 6)
 x, t = jnp.zeros((1, 16, 16, 1)), jnp.zeros((1,), jnp.int32)
 key = jax.random.key(0)
 params = jax.jit(lambda: dict(unet=nets['unet'].init(key, x, t, t)['params'],

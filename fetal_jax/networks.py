@@ -50,6 +50,13 @@ def _encoder(config: ml_collections.ConfigDict, network: ml_collections.ConfigDi
   }
 
 
+def make_diffusion_networks(config: ml_collections.ConfigDict, num_classes: int) -> dict[str, nn.Module]:
+  """Returns `unet` and `guide`, or the one of them that `config.diffusion.train` names."""
+  nets = {'unet': make_unet(config, num_classes), 'guide': make_guide(config, num_classes)}
+  train = config.diffusion.train
+  return nets if train == 'both' else {train: nets[train]}
+
+
 def make_training_process(config: ml_collections.ConfigDict) -> Process:
   """Returns the process of all T steps."""
   return make_process(config.diffusion.schedule, config.diffusion.timesteps)

@@ -144,7 +144,7 @@ def _diffusion(
 ) -> _Part:
   """The diffusion stage, with its previews and held-out images, and the sample stage."""
   c = config.diffusion
-  nets = diffusion_step.make_networks(config, images.classes)
+  nets = networks.make_diffusion_networks(config, images.classes)
   optimizers, key = diffusion_step.make_optimizers(config), _key()
   init = functools.partial(
     diffusion_step.init_state,

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from fetal_jax import config as config_lib
+from fetal_jax import networks
 from fetal_jax.runtime import devices
 from fetal_jax.runtime.checkpoint import SKIP, Checkpointer
 from fetal_jax.runtime.errors import UserError
@@ -122,7 +123,7 @@ def load_trained(
     raise UserError(
       f'ema_index={ema_index}: {about.folder} has the averages 0 … {len(rates) - 1}, of {rates}'
     )
-  nets = diffusion_step.make_networks(config, len(about.class_names))
+  nets = networks.make_diffusion_networks(config, len(about.class_names))
   init = functools.partial(
     diffusion_step.init_state,
     nets=nets,

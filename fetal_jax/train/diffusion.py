@@ -131,7 +131,7 @@ def _build(config: ml_collections.ConfigDict, data: prepared.Prepared) -> _Train
   diffusion = config.diffusion
   mesh = devices.make_mesh(config.mesh.data, config.mesh.fsdp)
   devices.check_batch(mesh, diffusion.batch_size // diffusion.microbatches, 'diffusion.batch_size')
-  nets = diffusion_step.make_networks(config, len(data.records.class_names))
+  nets = networks.make_diffusion_networks(config, len(data.records.class_names))
   optimizers, rates = diffusion_step.make_optimizers(config), tuple(diffusion.ema_rates)
   key_init, key_train, key_held_out, key_preview = jax.random.split(stage_key(config.seed, 'diffusion'), 4)
   init = functools.partial(

@@ -9,7 +9,6 @@ import ml_collections
 import optax
 from jaxtyping import Array, Float, Int
 
-from fetal_jax import networks
 from fetal_jax.diffusion import gaussian
 from fetal_jax.diffusion.sample import to_float
 from fetal_jax.diffusion.schedule import Process
@@ -31,18 +30,15 @@ def make_optimizer(
 
 
 def make_optimizers(config: ml_collections.ConfigDict) -> dict[str, optax.GradientTransformation]:
-  """One optimiser a network, by the config's rates."""
-  c = config.diffusion
-  return {
-    'unet': make_optimizer(c.learning_rate, c.weight_decay, c.warmup_steps, c.grad_clip),
-    'guide': make_optimizer(c.guide_learning_rate, c.guide_weight_decay, c.warmup_steps, c.grad_clip),
+  """Returns the optimiser of each network, with the rates of the config."""
+  diffusion = config.diffusion
+  rates = {
+    'unet': (diffusion.learning_rate, diffusion.weight_decay),
+    'guide': (diffusion.guide_learning_rate, diffusion.guide_weight_decay),
   }
-
-
-def make_networks(config: ml_collections.ConfigDict, num_classes: int) -> dict[str, Any]:
-  """The networks that `config.diffusion.train` names."""
-  nets = {'unet': networks.make_unet(config, num_classes), 'guide': networks.make_guide(config, num_classes)}
-  return nets if config.diffusion.train == 'both' else {config.diffusion.train: nets[config.diffusion.train]}
+  return {
+    name: make_optimizer(*rate, diffusion.warmup_steps, diffusion.grad_clip) for name, rate in rates.items()
+  }
 
 
 def init_state(

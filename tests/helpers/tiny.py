@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from fetal_jax import config as config_lib
-from fetal_jax import main
+from fetal_jax import main, networks
 from fetal_jax.data.prepared import SplitFile
 from fetal_jax.data.rounds import CheckpointMark, Manifest, SamplerSettings
 from fetal_jax.runtime.checkpoint import Checkpointer
@@ -46,7 +46,7 @@ def make_workdir(folder: pathlib.Path) -> pathlib.Path:
   shapes = jax.eval_shape(
     functools.partial(
       diffusion_step.init_state,
-      nets=diffusion_step.make_networks(config, len(CLASS_NAMES)),
+      nets=networks.make_diffusion_networks(config, len(CLASS_NAMES)),
       optimizers=diffusion_step.make_optimizers(config),
       image_shape=(8, 8, 1),
       ema_rates=tuple(config.diffusion.ema_rates),

@@ -39,7 +39,7 @@ def real_states(config):
   optimizers = diffusion_step.make_optimizers(config)
   init = functools.partial(
     diffusion_step.init_state,
-    nets=diffusion_step.make_networks(config, CLASSES),
+    nets=networks.make_diffusion_networks(config, CLASSES),
     optimizers=optimizers,
     image_shape=(8, 8, 1),
     ema_rates=tuple(config.diffusion.ema_rates),
@@ -100,7 +100,7 @@ def test_the_sums_at_the_bottom_are_sums(made):
 
 def test_drawing_grows_with_what_is_asked(config):
   """Twice the images cost twice as much; an interval of guidance lies between none and all of it."""
-  nets = diffusion_step.make_networks(config, CLASSES)
+  nets = networks.make_diffusion_networks(config, CLASSES)
   x, t = np.zeros((1, 8, 8, 1), np.float32), np.zeros(1, np.int32)
   inputs = {'unet': (x, t, t), 'guide': (x, t)}
   params = {
