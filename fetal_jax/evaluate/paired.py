@@ -197,11 +197,8 @@ def compare_regimes(
   Raises:
     UserError: there are no runs, or not all were tested on the same images; it names the regimes and what differs.
   """
-  regimes = [regime for regime in runs if runs[regime]]
-  names = [name for regime in regimes for name in _names(regime, runs[regime])]
-  ordered = iter(as_runs([run for regime in regimes for run in runs[regime]], names))
-  groups = {regime: [next(ordered) for _ in runs[regime]] for regime in regimes}
-  first = groups[regimes[0]][0]
+  groups = _aligned(runs)
+  first = next(iter(groups.values()))[0]
   drawn = {regime: resampled(group, metrics, resamples, seed) for regime, group in groups.items()}
 
   def scores(regime: str) -> dict[str, RegimeScore]:
@@ -239,9 +236,16 @@ def compare_regimes(
     patients=len(np.unique(first.patients)),
     level=level,
     resamples=resamples,
-    regimes={regime: compared(regime) for regime in regimes},
+    regimes={regime: compared(regime) for regime in groups},
     notes=list(NOTES),
   )
+
+
+def _aligned(runs: Mapping[str, Sequence[Predictions]]) -> dict[str, list[Predictions]]:
+  """Returns the regimes that have runs, all runs with the same rows."""
+  names = [name for regime, group in runs.items() for name in _names(regime, group)]
+  ordered = iter(as_runs([run for group in runs.values() for run in group], names))
+  return {regime: [next(ordered) for _ in group] for regime, group in runs.items() if group}
 
 
 def _pair(

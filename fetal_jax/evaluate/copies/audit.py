@@ -67,11 +67,7 @@ def audit(
   judged: Labels | None = None
   notes: dict[str, str] = {}
   if synthetic_labels is not None and heldout_labels is not None:
-    if len(synthetic_labels) != len(synthetic) or len(heldout_labels) != len(heldout):
-      raise UserError(
-        f'{len(synthetic)} synthetic and {len(heldout)} held-out images have {len(synthetic_labels)} and '
-        f'{len(heldout_labels)} labels; give one each'
-      )
+    _check_labels(len(synthetic), len(heldout), len(synthetic_labels), len(heldout_labels))
     judged, chosen, notes = _balance(synthetic_labels, heldout_labels)
     heldout = heldout if chosen is None else np.asarray(heldout[chosen])
   spaces: dict[str, SpaceAudit | None] = {
@@ -91,6 +87,14 @@ def audit(
     notes=notes,
     heldout_unseen=heldout_unseen,
   )
+
+
+def _check_labels(synthetic: int, heldout: int, synthetic_labels: int, heldout_labels: int) -> None:
+  if (synthetic, heldout) != (synthetic_labels, heldout_labels):
+    raise UserError(
+      f'{synthetic} synthetic and {heldout} held-out images have {synthetic_labels} and {heldout_labels} labels; give '
+      'one each'
+    )
 
 
 def _balance(
