@@ -30,7 +30,7 @@ from fetal_jax.train.state import ClassifierState
 
 @dataclasses.dataclass(frozen=True)
 class RunPlan:
-  """What one training does.
+  """The plan of one training.
 
   Attributes:
     name: model, regime and seed.
@@ -157,7 +157,7 @@ def train(task: Task, plan: RunPlan) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Begun:
-  """Where a training begins.
+  """The beginning of a training: fresh, or resumed.
 
   Attributes:
     step: steps done.

@@ -105,7 +105,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Training:
-  """What is trained, before there is a state.
+  """The networks in training and the functions that train them.
 
   Attributes:
     mesh: the devices.
@@ -200,7 +200,7 @@ def _compile(
 
 @dataclasses.dataclass(frozen=True)
 class _Begun:
-  """Where the training begins.
+  """The beginning of the training: fresh, or resumed.
 
   Attributes:
     state: of the first step.

@@ -41,7 +41,7 @@ def load(path: str) -> Weights:
 
 
 class LoadedFile(TypedDict):
-  """What was loaded into a network, as JSON for its checkpoints.
+  """The file that was loaded into a network, as JSON for its checkpoints.
 
   Attributes:
     file: name of the file.

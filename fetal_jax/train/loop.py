@@ -24,7 +24,7 @@ _IN_FLIGHT = 4
 
 
 class Account(TypedDict, total=False):
-  """What was measured and not logged yet, as JSON for a checkpoint.
+  """The measurements that are not logged yet, as JSON for a checkpoint.
 
   Attributes:
     unlogged: [sum, count] by name.
@@ -63,7 +63,7 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class Hooks(Generic[State]):
-  """What a task does from time to time.
+  """The functions of a task that the loop calls from time to time.
 
   Attributes:
     log: takes the step and the means since the last log, with `img_per_s`; returns a few words for the progress line.
@@ -101,7 +101,7 @@ def train(
     update: does `steps_per_call` optimiser steps on a batch; returns the new state and sums.
     batches: in the order of the run, already on the devices.
     schedule: which steps, and how often to log and save.
-    hooks: what to do then.
+    hooks: how to log and save, and what else to do.
     title: for progress and errors.
     resumed: the `Account` of the checkpoint of `state`: with it an early stop changes no logged mean.
     skip_nonfinite: how many steps `update` may leave out (see `skipping`) before this raises.
@@ -145,8 +145,8 @@ def train(
         if hooks.save is not None and saved < step:
           window.read(step, saved)
           hooks.save(step, state, window.account())
-        kept = 'with a checkpoint' if hooks.save else 'without a checkpoint'
-        signals.stop(f'{title} is at step {step} of {steps}, {kept}', together=True)
+        how = 'with' if hooks.save else 'without'
+        signals.stop(f'{title} is at step {step} of {steps}, {how} a checkpoint', together=True)
   return state
 
 

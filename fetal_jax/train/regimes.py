@@ -97,7 +97,7 @@ def find(name: str) -> Regime | None:
     return None
 
 
-# MARK: What kind of regime a name is
+# MARK: Kinds of regimes
 #
 # The tables show the main regimes: the paper's, the control, and names that this project does not know. The others are
 # points of the curve over numbers of images, or regimes on the images that the filter kept.

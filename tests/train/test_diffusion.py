@@ -1,4 +1,4 @@
-"""What a diffusion checkpoint resumes with, and what it refuses; test_end_to_end.py runs and resumes the stage."""
+"""Checkpoints of the diffusion stage resume with the same data and settings alone; test_end_to_end.py runs the stage."""
 
 import pathlib
 import types

@@ -88,7 +88,7 @@ def test_scanned_steps_are_single_steps():
 
 @pytest.mark.parametrize('name', ['unet', 'guide'])
 def test_accumulated_gradients_are_those_of_the_whole_batch(name):
-  """Their length by the norm, their direction by Adam's first moment, which is theirs after clipping: no rate counts."""
+  """Compares their lengths (norms) and directions (first moments of Adam, after clipping); no learning rate matters."""
   whole, sums = make_update()(first_state(), batch(1))
   parts, sums_of_parts = make_update(microbatches=4)(first_state(), batch(1))
   norm = float(sums[f'grad_norm/{name}'][0])
@@ -209,7 +209,7 @@ print(json.dumps(results))
 
 @pytest.fixture(scope='module')
 def on_eight_devices(tmp_path_factory):
-  """What a process with eight devices says of three steps, by `fsdp`."""
+  """Takes three steps in a process with eight devices; returns its results by `fsdp`."""
   file = tmp_path_factory.mktemp('state') / 'first.pickle'
   file.write_bytes(pickle.dumps(jax.device_get(first_state())))
   command = [sys.executable, '-c', _ON_DEVICES, file]

@@ -148,7 +148,7 @@ def test_no_checkpoint_is_written_of_what_is_not_finite(monkeypatch):
 
 
 def test_of_several_processes_one_is_enough(monkeypatch):
-  """What is asked goes to all with a dispatch, and is acted upon when that is done: the same one in each."""
+  """All learn of it with a dispatch, and stop when that is done: after the same one in each process."""
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   stops = Stops(monkeypatch, 3)
   with pytest.raises(signals.Stopped, match='test is at step 8 of 20, with a checkpoint') as stopped:

@@ -1,4 +1,4 @@
-"""What is said of a run before its first step."""
+"""The overview of a run before its first step."""
 
 import types
 
