@@ -8,7 +8,7 @@ import numpy as np
 from fetal_jax.data import records as records_lib
 from fetal_jax.data import splits
 from fetal_jax.data.sources.intake import Intake
-from fetal_jax.runtime import files, records
+from fetal_jax.runtime import files, fingerprint, records
 from fetal_jax.runtime.errors import UserError
 
 NAME = 'split.json'
@@ -56,7 +56,7 @@ class SplitFile(splits.SplitSummary, frozen=True, forbid_unknown_fields=True, kw
   def damage(self, folder: pathlib.Path) -> str | None:
     """Returns the first other file that is not as it was written, and what is wrong with it; None if there is none."""
     for name, sha256 in (('images.npy', self.images_sha256), ('records.csv', self.records_sha256)):
-      if damage := files.damage(folder / name, {'sha256': sha256}):
+      if damage := fingerprint.damage(folder / name, sha256):
         return f'{folder / name}: {damage}'
     return None
 

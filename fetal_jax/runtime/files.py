@@ -53,13 +53,16 @@ def write_text(path: PathLike, text: str) -> None:
 
 
 def write_json(path: PathLike, value: Any, *, seal: bool = False) -> None:
-  """Writes `value` as indented JSON, whole or not at all; `seal` for a dict, see `sealed`."""
-  write_text(path, json.dumps(sealed(value) if seal else value, indent=2) + '\n')
+  """Writes `value` as indented JSON, whole or not at all.
 
-
-def sealed(value: dict[str, Any]) -> dict[str, Any]:
-  """Returns `value` with a last key that holds a hash of the rest, by which `read_json` notices any change."""
-  return {**value, _SEAL: _content(value)}
+  Args:
+    path: of the file.
+    value: of plain JSON types.
+    seal: adds a last key to a dict: a hash of the rest, by which `read_json` notices any change.
+  """
+  if seal:
+    value = {**value, _SEAL: _content(value)}
+  write_text(path, json.dumps(value, indent=2) + '\n')
 
 
 def _content(value: dict[str, Any]) -> str:
@@ -96,25 +99,3 @@ def sha256(path: PathLike) -> str:
   """Returns the SHA-256 of a file's bytes, as hex."""
   with open(path, 'rb') as f:
     return hashlib.file_digest(f, 'sha256').hexdigest()
-
-
-def fingerprint(path: PathLike) -> dict[str, Any]:
-  """Returns size and hash of a file, for `damage` to compare with later."""
-  return {'bytes': os.stat(path).st_size, 'sha256': sha256(path)}
-
-
-def damage(path: PathLike, recorded: dict[str, Any]) -> str | None:
-  """Compares a file with `recorded`, its `fingerprint` or the hash alone.
-
-  Returns:
-    What is wrong, in words; None if nothing is.
-  """
-  try:
-    size = os.stat(path).st_size
-    if size != recorded.get('bytes', size):
-      return f'has {size:,} of {recorded["bytes"]:,} bytes'
-    return None if sha256(path) == recorded['sha256'] else 'is not what was written'
-  except FileNotFoundError:
-    return 'is missing'
-  except OSError as error:  # such as a disk that cannot read it any more
-    return f'cannot be read ({error.strerror})'

@@ -18,8 +18,9 @@ from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
 from fetal_jax.data.rounds.plan import Plan
 from fetal_jax.data.rounds.staging import Staging
 from fetal_jax.data.rounds.writer import RoundWriter
-from fetal_jax.runtime import files
+from fetal_jax.runtime import files, records
 from fetal_jax.runtime.errors import DamagedFile, UserError
+from fetal_jax.runtime.fingerprint import Fingerprint
 
 PLAN = Plan(1, ('brain', 'femur', 'cervix'), 7, shard_size=4)  # shards of 4 3 4 3 4 3
 SIZE = 16
@@ -169,7 +170,7 @@ def test_the_manifest_tells_where_the_images_come_from(reference):
     assert shard['sha256'] == files.sha256(reference / shard['file'])
     assert (shard['seed'], shard['checkpoint_step'], shard['config_hash']) == (5, 1000, '0123')
   assert set(others) == {'dataset_info.json', 'features.json', 'label.labels.txt', 'preview.png'}
-  assert others == {name: files.fingerprint(reference / name) for name in others}
+  assert others == {name: records.to_json(Fingerprint.of(reference / name)) for name in others}
 
 
 def test_nothing_else_is_left(reference):
