@@ -2,21 +2,18 @@
 
 import os
 import pathlib
+from typing import BinaryIO
 
+import ml_dtypes  # noqa: F401  (gives NumPy the names of bfloat16 and the like, which safetensors asks for)
 import numpy as np
+import safetensors.numpy
 
-from fetal_jax.convert import safetensors_file, torch_file
+from fetal_jax.convert import torch_file
 from fetal_jax.runtime.errors import UserError
-
-READERS = {
-  'zip': torch_file.load_zip,
-  'legacy': torch_file.load_legacy,
-  'safetensors': safetensors_file.load,
-}
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """The tensors of a checkpoint, by name.
+  """Reads the tensors of a checkpoint, by name.
 
   Formats are told apart by content: `torch.save` (.pt, .pth, .bin; both its formats) and safetensors. Nothing in
   the file is executed. A state dict may lie in a mapping under 'state_dict', 'model_state_dict' or 'model', as
@@ -27,16 +24,16 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     path: the file.
 
   Returns:
-    Arrays in the file's dtypes (bfloat16 as `ml_dtypes.bfloat16`) and native byte order, most of them read-only.
+    Arrays in the file's dtypes (bfloat16 as `ml_dtypes.bfloat16`) and native byte order, some of them read-only.
     As in the file, they may be strided views, and several may share memory.
 
   Raises:
-    UserError: there is no such file, it is no checkpoint, it is damaged, or it holds more than tensors.
+    UserError: the file is missing, is no checkpoint, is damaged, or holds more than tensors.
   """
   path = pathlib.Path(path)
   try:
     if not path.is_file():
-      found = 'is a folder' if path.is_dir() else 'is not there'
+      found = 'is a folder' if path.is_dir() else 'is missing'
       raise UserError(f'{found}; give a checkpoint file (.pt, .pth, .bin or .safetensors)')
     with open(path, 'rb') as file:
       file_size = os.fstat(file.fileno()).st_size
@@ -58,8 +55,25 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   return arrays
 
 
+def _load_safetensors(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
+  del file_size  # the library compares it with the header
+  try:
+    arrays = safetensors.numpy.load_file(file.name)
+  except (AttributeError, TypeError) as error:  # NumPy has no such dtype
+    raise UserError(f'has entries of a type that NumPy lacks ({error}); convert them to float32') from error
+  except (safetensors.SafetensorError, ValueError) as error:
+    found = ''.join(letter if letter.isprintable() else ' ' for letter in str(error)[:200])
+    raise UserError(f'{torch_file.DAMAGED} ({found})') from error
+  if not arrays:
+    raise UserError('holds no tensors; save model.state_dict()')
+  return arrays
+
+
+READERS = {'zip': torch_file.load_zip, 'legacy': torch_file.load_legacy, 'safetensors': _load_safetensors}
+
+
 def _format(head: bytes) -> str:
-  """The key in `READERS` for a file that begins with `head`; UserError if there is none."""
+  """Returns the key in `READERS` for a file that begins with `head`; UserError if there is none."""
   text = head.lstrip().lower()
   if head.startswith(b'PK\3\4'):
     return 'zip'

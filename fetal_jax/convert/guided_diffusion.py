@@ -1,13 +1,11 @@
 """Networks and weights of guided-diffusion (github.com/openai/guided-diffusion), in both directions.
 
 A network is described by `config`: the keywords of guided-diffusion's own UNetModel, or of its
-EncoderUNetModel, which is told from the other by having a 'pool'. `unet_config` and `half_unet_config` make
-one from the command-line flags that its README publishes with each checkpoint.
+EncoderUNetModel, which is told from the other by having a 'pool'.
 """
 
 import dataclasses
 import re
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,20 +15,13 @@ import numpy as np
 
 from fetal_jax.convert import adapt, rules
 from fetal_jax.models.adm import count_heads
-from fetal_jax.models.half_unet import HalfUNet
+from fetal_jax.models.half_unet import POOLS, HalfUNet
 from fetal_jax.models.unet import UNet
 from fetal_jax.runtime.errors import UserError
 
-CHANNEL_MULT = {
-  512: (0.5, 1, 1, 2, 2, 4, 4),
-  256: (1, 1, 2, 2, 4, 4),
-  128: (1, 1, 2, 3, 4),
-  64: (1, 2, 3, 4),
-}
-
-# Keywords that change nothing here, whatever they are: precision is the argument `dtype` of `build`.
+# Keywords that change nothing here: precision is the argument `dtype` of `build`.
 IGNORED = {'use_fp16', 'use_new_attention_order'}
-# Keywords that the networks here know in one form only.
+# Keywords of which the networks here support one value only.
 ONLY = {'dims': 2, 'conv_resample': True, 'num_heads_upsample': -1}
 KEYWORDS = {
   'model_channels': 'width',
@@ -55,7 +46,7 @@ DEFAULTS = {
 
 
 def build(config: Mapping[str, Any], dtype: Any = jnp.float32) -> UNet | HalfUNet:
-  """The network of guided-diffusion's UNetModel(**config), or EncoderUNetModel(**config) if it has a 'pool'.
+  """Builds the network of guided-diffusion's UNetModel(**config), or EncoderUNetModel(**config) if it has a 'pool'.
 
   Raises:
     UserError: a keyword is missing, unknown, or asks for what the networks here do not have.
@@ -79,12 +70,16 @@ def build(config: Mapping[str, Any], dtype: Any = jnp.float32) -> UNet | HalfUNe
     kwargs['num_head_channels'] = None
   kwargs['dtype'] = dtype
   if is_half:
+    if config['pool'] not in POOLS:
+      raise UserError(
+        f'guided-diffusion config: only pool={" or ".join(POOLS)} is supported, not {config["pool"]!r}'
+      )
     return HalfUNet(config['image_size'], config['out_channels'], pool=config['pool'], **kwargs)
   return UNet(config['out_channels'], num_classes=config.get('num_classes'), **kwargs)
 
 
 def from_torch(state_dict: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-  """Flax variables of `build(config)` from guided-diffusion's weights (arrays or CPU tensors by name).
+  """Makes the Flax variables of `build(config)` from guided-diffusion's weights (arrays or CPU tensors by name).
 
   Raises:
     UserError: the weights are not those of such a network; the message names what differs.
@@ -94,17 +89,17 @@ def from_torch(state_dict: Mapping[str, Any], config: Mapping[str, Any]) -> dict
 
 
 def to_torch(variables: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """guided-diffusion's weights from Flax variables of `build(config)`: the inverse of `from_torch`."""
+  """Makes guided-diffusion's weights from Flax variables of `build(config)`: the inverse of `from_torch`."""
   return rules.to_torch(make_rules(_shapes(config), config), variables)
 
 
 def describe(net: UNet | HalfUNet, image_shape: tuple[int, int, int], **kwargs: Any) -> dict[str, Any]:
-  """The `config` by which guided-diffusion would build `net`: the inverse of `build`.
+  """Returns the `config` by which guided-diffusion would build `net`: the inverse of `build`.
 
   Args:
     net: the network.
     image_shape: (H, W, C) of its images.
-    **kwargs: keywords of guided-diffusion that the network does not show, such as `use_new_attention_order`.
+    **kwargs: keywords of guided-diffusion that do not follow from the network, such as `use_new_attention_order`.
 
   Raises:
     UserError: guided-diffusion has no such network.
@@ -185,20 +180,15 @@ RENAMES = (
   (r'\.skip', '.skip_connection'),
   (r'\.proj', '.proj_out'),
 )
-HEADS = {
-  'attention': (),
-  'adaptive': ((r'^logits', 'out.3'),),
-  'spatial': ((r'^hidden', 'out.0'), (r'^logits', 'out.2')),
-  'spatial_v2': ((r'^hidden_norm', 'out.1'), (r'^hidden', 'out.0'), (r'^logits', 'out.3')),
-}
-LOGITS = {'attention': 'out.2.c_proj', 'adaptive': 'out.3', 'spatial': 'out.2', 'spatial_v2': 'out.3'}
+HEADS = {'attention': (), 'adaptive': ((r'^logits', 'out.3'),)}
+LOGITS = {'attention': 'out.2.c_proj', 'adaptive': 'out.3'}
 
 # A 1x1 convolution of images is a dense layer: OI11 to IO.
 CONV_AS_DENSE = rules.Transform(lambda w: w[:, :, 0, 0].T, lambda w: w.T[:, :, None, None])
 
 
 def make_rules(shapes: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, rules.Rule]:
-  """Where each variable of `build(config)` lives in guided-diffusion's state dict, and how it is laid out."""
+  """Says where each variable of `build(config)` lives in guided-diffusion's state dict, and how it is laid out."""
 
   def up(match: re.Match[str]) -> str:
     position = 2 if f'out_{match[1]}_attention' in shapes['params'] else 1
@@ -240,139 +230,3 @@ def _legacy(transform: rules.Transform, heads: int) -> rules.Transform:
     lambda w: transform.from_torch(regroup(w, heads, 3)),
     lambda w: regroup(transform.to_torch(w), 3, heads),
   )
-
-
-# Flags of guided-diffusion's scripts that describe the networks, with their defaults there.
-UNET_FLAGS = {
-  'image_size': 64,
-  'num_channels': 128,
-  'num_res_blocks': 2,
-  'num_heads': 4,
-  'num_heads_upsample': -1,
-  'num_head_channels': -1,
-  'attention_resolutions': '16,8',
-  'channel_mult': '',
-  'dropout': 0.0,
-  'class_cond': False,
-  'use_checkpoint': False,
-  'use_scale_shift_norm': True,
-  'resblock_updown': False,
-  'use_new_attention_order': False,
-  'learn_sigma': False,
-}
-HALF_UNET_FLAGS = {
-  'image_size': 64,
-  'classifier_width': 128,
-  'classifier_depth': 2,
-  'classifier_attention_resolutions': '32,16,8',
-  'classifier_use_scale_shift_norm': True,
-  'classifier_resblock_updown': True,
-  'classifier_pool': 'attention',
-}
-# Flags that would change what the networks are told or predict.
-REFUSED_FLAGS = {'rescale_timesteps', 'predict_xstart'}
-# Flags about precision, training and sampling.
-OTHER_FLAGS = {
-  *('use_fp16', 'classifier_use_fp16', 'fp16_scale_growth', 'microbatch', 'batch_size', 'iterations'),
-  *('diffusion_steps', 'noise_schedule', 'timestep_respacing', 'use_kl', 'rescale_learned_sigmas'),
-  *('data_dir', 'val_data_dir', 'noised', 'schedule_sampler', 'lr', 'weight_decay', 'anneal_lr', 'ema_rate'),
-  *('lr_anneal_steps', 'log_interval', 'eval_interval', 'save_interval', 'resume_checkpoint'),
-  *('model_path', 'classifier_path', 'classifier_scale', 'clip_denoised', 'num_samples', 'use_ddim'),
-}
-
-
-def unet_config(flags: str, *, channels: int = 3, num_classes: int = 1000) -> dict[str, Any]:
-  """The UNet that guided-diffusion's scripts build from these command-line flags (`--image_size 128 ...`).
-
-  Flags about training and sampling, and the classifier's, are passed over. What the scripts hard-code are
-  arguments here: `channels` of the images and, with `--class_cond True`, `num_classes`.
-
-  Raises:
-    UserError: a flag is unknown or malformed, or asks for what this project does not have.
-  """
-  f = _parse(flags, UNET_FLAGS)
-  return {
-    'image_size': f['image_size'],
-    'in_channels': channels,
-    'model_channels': f['num_channels'],
-    'out_channels': channels * (2 if f['learn_sigma'] else 1),
-    'num_res_blocks': f['num_res_blocks'],
-    'attention_resolutions': _downsamples(f['image_size'], f['attention_resolutions']),
-    'dropout': f['dropout'],
-    'channel_mult': _channel_mult(f['image_size'], f['channel_mult']),
-    'num_classes': num_classes if f['class_cond'] else None,
-    'use_checkpoint': f['use_checkpoint'],
-    'num_heads': f['num_heads'],
-    'num_head_channels': f['num_head_channels'],
-    'num_heads_upsample': f['num_heads_upsample'],
-    'use_scale_shift_norm': f['use_scale_shift_norm'],
-    'resblock_updown': f['resblock_updown'],
-    'use_new_attention_order': f['use_new_attention_order'],
-  }
-
-
-def half_unet_config(flags: str, *, channels: int = 3, num_classes: int = 1000) -> dict[str, Any]:
-  """The classifier that guided-diffusion's scripts build from these flags (`--classifier_width 128 ...`).
-
-  As `unet_config`; the UNet's flags are passed over, except `--image_size`, which is both's.
-  """
-  f = _parse(flags, HALF_UNET_FLAGS)
-  return {
-    'image_size': f['image_size'],
-    'in_channels': channels,
-    'model_channels': f['classifier_width'],
-    'out_channels': num_classes,
-    'num_res_blocks': f['classifier_depth'],
-    'attention_resolutions': _downsamples(f['image_size'], f['classifier_attention_resolutions']),
-    'channel_mult': _channel_mult(f['image_size'], ''),
-    'num_head_channels': 64,
-    'use_scale_shift_norm': f['classifier_use_scale_shift_norm'],
-    'resblock_updown': f['classifier_resblock_updown'],
-    'pool': f['classifier_pool'],
-  }
-
-
-def _parse(flags: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-  words = [part for word in shlex.split(flags) for part in word.split('=', 1)]
-  values = dict(defaults)
-  for name, value in zip(words[::2], words[1::2] + [None] * (len(words) % 2), strict=True):
-    key = name.removeprefix('--')
-    if not name.startswith('--') or value is None:
-      raise UserError(f'guided-diffusion flags: expected "--name value" at {name!r}')
-    if key in REFUSED_FLAGS and _boolean(name, value):
-      raise UserError(
-        f'guided-diffusion flags: {name} True is not supported; such a network was trained otherwise'
-      )
-    if key in values:
-      kind = type(defaults[key])
-      try:
-        values[key] = _boolean(name, value) if kind is bool else kind(value)
-      except ValueError as e:
-        raise UserError(f'guided-diffusion flags: {name} takes {kind.__name__}, not {value!r}') from e
-    elif key not in UNET_FLAGS | HALF_UNET_FLAGS and key not in OTHER_FLAGS | REFUSED_FLAGS:
-      raise UserError(f'guided-diffusion flags: unknown flag {name}; check its spelling')
-  return values
-
-
-def _boolean(name: str, value: str) -> bool:
-  if value.lower() in ('true', 't', 'yes', 'y', '1'):
-    return True
-  if value.lower() in ('false', 'f', 'no', 'n', '0'):
-    return False
-  raise UserError(f'guided-diffusion flags: {name} takes True or False, not {value!r}')
-
-
-def _downsamples(image_size: int, resolutions: str) -> tuple[int, ...]:
-  """The flag names feature-map sizes; the constructor wants how many times smaller than the image they are."""
-  return tuple(image_size // int(resolution) for resolution in resolutions.split(','))
-
-
-def _channel_mult(image_size: int, flag: str) -> tuple[int | float, ...]:
-  if flag:
-    return tuple(int(mult) for mult in flag.split(','))
-  if image_size not in CHANNEL_MULT:
-    sizes = ', '.join(map(str, CHANNEL_MULT))
-    raise UserError(
-      f'guided-diffusion flags: no --channel_mult known for --image_size {image_size} ({sizes} are)'
-    )
-  return CHANNEL_MULT[image_size]

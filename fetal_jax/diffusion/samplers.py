@@ -79,9 +79,9 @@ def _scan(reverse: Reverse, step: Callable[[Any, At], Any], carry: Any) -> Any:
   process, shape = reverse.process, jax.tree.leaves(carry)[0].shape[:1]
 
   def body(carry: Any, i: Int[Array, '']) -> tuple[Any, None]:
-    timestep = jnp.broadcast_to(jnp.asarray(process.timesteps, jnp.int32)[i], shape)
-    at = At(i, jnp.broadcast_to(i, shape), timestep, _scaled_gradient(reverse, i, timestep))
-    return step(carry, at), None
+    timestep = jnp.asarray(process.timesteps, jnp.int32)[i]
+    t, timestep = jnp.broadcast_to(i, shape), jnp.broadcast_to(timestep, shape)
+    return step(carry, At(i, t, timestep, _scaled_gradient(reverse, i, timestep))), None
 
   return jax.lax.scan(body, carry, jnp.arange(len(process) - 1, -1, -1, dtype=jnp.int32))[0]
 
@@ -98,8 +98,8 @@ def _scaled_gradient(reverse: Reverse, i: Int[Array, ''], timestep: Index) -> Gr
   if interval is None:
     return gradient
   timesteps = reverse.process.timesteps
-  active = jnp.asarray((timesteps >= interval[0]) & (timesteps <= interval[1]))
-  return lambda x: jax.lax.cond(active[i], gradient, jnp.zeros_like, x)
+  active = (timesteps >= interval[0]) & (timesteps <= interval[1])
+  return lambda x: jax.lax.cond(jnp.asarray(active)[i], gradient, jnp.zeros_like, x)
 
 
 def _refuse(sampler: str, reverse: Reverse, *settings: str) -> None:
@@ -152,8 +152,8 @@ def ddim(reverse: Reverse, x: Images) -> Images:
   _refuse('ddim', reverse, 'guidance_at')
 
   def step(x: Images, at: At) -> Images:
-    output = reverse.model(x, at.timestep)
     noise = reverse.noise(at.i) if reverse.eta else None
+    output = reverse.model(x, at.timestep)
     return ddim_step(reverse.process, output, x, at.t, noise, at.gradient, reverse.eta, reverse.clip)
 
   return _scan(reverse, step, x)

@@ -4,9 +4,8 @@ Convolutions and attention run in `dtype`; embeddings and the statistics of norm
 biases start uniform in ±1/sqrt(fan_in) as in the reference, except where a block must start as the identity.
 """
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -37,7 +36,7 @@ def conv(
   zero: bool = False,
   function: Callable[..., Array] = conv_general_dilated,
 ) -> Array:
-  """3x3 convolution, zero-padded by one pixel on every side (also when strided)."""
+  """Applies a 3x3 convolution, zero-padded by one pixel on every side (also when strided)."""
   inits = _inits(9 * x.shape[-1], zero)
   return nn.Conv(
     features,
@@ -52,23 +51,23 @@ def conv(
 
 
 def upsampled_conv(x: Array, features: int, name: str, *, dtype: Dtype, train: bool) -> Array:
-  """`conv` of `upsample(x)`. For sampling, the doubled image need not be made."""
+  """Applies `conv` to `upsample(x)`. In sampling, the doubled image is not made."""
   if train:
     return conv(upsample(x), features, name, dtype=dtype)
   return conv(x, features, name, dtype=dtype, function=upsampled_conv_general_dilated)
 
 
 def dense(x: Array, features: int, name: str, *, dtype: Dtype, zero: bool = False) -> Array:
-  """Linear layer on the channels: the reference's Linear and its 1x1 convolutions."""
+  """Applies a linear layer to the channels: the reference's Linear and its 1x1 convolutions."""
   return nn.Dense(features, dtype=dtype, name=name, **_inits(x.shape[-1], zero))(x)
 
 
 class GroupNorm(nn.Module):
   """Normalises each image's groups of channels (Wu & He 2018, arXiv:1803.08494) with float32 statistics.
 
-  Sums run over pixels first and over a group's channels after: without a reshape into groups the whole stays in a
-  layout that vectorises (a guided step on the CPU is 8 % faster than with `nn.GroupNorm`). Two passes, since
-  E[x²] - E[x]² is off by 9e-2 on low-contrast groups.
+  Means are taken over the pixels, then over a group's channels. Without a reshape into groups the array keeps a
+  layout that vectorises: a guided step on the CPU is 8 % faster than with `nn.GroupNorm`. The variance takes a second
+  pass, because E[x²] - E[x]² is off by 9e-2 on low-contrast groups.
   """
 
   groups: int
@@ -91,16 +90,16 @@ class GroupNorm(nn.Module):
 
 
 def group_norm(x: Array, name: str, *, groups: int = 32, dtype: Dtype) -> Array:
-  """GroupNorm with 32 groups; gcd(groups, channels) where they do not divide the channels.
+  """Applies GroupNorm with 32 groups; gcd(groups, channels) where they do not divide the channels.
 
   The reference's networks have at least two channels a group. With one, the norm erases the mean of every
-  channel, and with it an image's brightness: networks narrower than 64 channels want fewer groups.
+  channel, and with it an image's brightness: networks narrower than 64 channels need fewer groups.
   """
   return GroupNorm(math.gcd(groups, x.shape[-1]), dtype, name=name)(x)
 
 
 def timestep_embedding(t: Num[Array, 'b'], features: int) -> Float[Array, 'b d']:
-  """Sinusoids of the timestep: cosines first, wavelengths from 2π to 2π·10⁴, zero-padded if `features` is odd."""
+  """Returns sinusoids of the timestep: cosines first, wavelengths from 2π to 2π·10⁴, zero-padded if `features` is odd."""
   half = features // 2
   frequencies = jnp.exp(-math.log(10000) * jnp.arange(half, dtype=jnp.float32) / half)
   angles = t.astype(jnp.float32)[:, None] * frequencies
@@ -109,7 +108,7 @@ def timestep_embedding(t: Num[Array, 'b'], features: int) -> Float[Array, 'b d']
 
 
 class TimeEmbedding(nn.Module):
-  """Timesteps `[B]` → float32 embeddings `[B, 4·width]`."""
+  """Two dense layers on the sinusoids: timesteps `[B]` → float32 embeddings `[B, 4·width]`."""
 
   width: int
 
@@ -121,13 +120,13 @@ class TimeEmbedding(nn.Module):
 
 
 def upsample(x: Float[Array, 'b h w c']) -> Float[Array, 'b 2*h 2*w c']:
-  """Nearest neighbour, twice the size; a broadcast, for transposed convolutions are slow in XLA."""
+  """Doubles the size by nearest neighbour; a broadcast, for transposed convolutions are slow in XLA."""
   b, h, w, c = x.shape
   return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
 
 
 def downsample(x: Float[Array, 'b h w c']) -> Float[Array, 'b h//2 w//2 c']:
-  """Mean of every 2x2 pixels."""
+  """Halves the size: the mean of every 2x2 pixels."""
   b, h, w, c = x.shape
   return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
@@ -175,7 +174,7 @@ class ResBlock(nn.Module):
 
 
 def _attention_implementation(dtype: Dtype, head_dim: int) -> Implementation:
-  """cuDNN's flash attention where it is known to run, XLA's everywhere else."""
+  """Chooses cuDNN's flash attention where it is known to run, XLA's everywhere else."""
   device = jax.local_devices()[0]
   if device.platform != 'gpu' or 'cuda' not in device.client.platform_version:
     return 'xla'
@@ -188,7 +187,10 @@ def _attention_implementation(dtype: Dtype, head_dim: int) -> Implementation:
 def attention(
   qkv: Float[Array, 'b n c3'], heads: int, implementation: Implementation | None = None
 ) -> Float[Array, 'b n c']:
-  """Self-attention with float32 softmax on channels laid out `[q|k|v][head]`; XLA or cuDNN, None to choose."""
+  """Applies self-attention with float32 softmax to channels laid out `[q|k|v][head]`.
+
+  `implementation` is XLA's or cuDNN's; None chooses.
+  """
   b, n, channels = qkv.shape
   head_dim = channels // 3 // heads
   q, k, v = jnp.moveaxis(qkv.reshape(b, n, 3, heads, head_dim), 2, 0)
@@ -197,7 +199,7 @@ def attention(
 
 
 def count_heads(channels: int, num_heads: int, num_head_channels: int | None) -> int:
-  """Number of attention heads; `num_head_channels` has precedence over `num_heads`.
+  """Returns the number of attention heads; `num_head_channels` has precedence over `num_heads`.
 
   Raises:
     ValueError: the heads do not divide the channels.
@@ -225,78 +227,3 @@ class AttentionBlock(nn.Module):
     y = attention(dense(y, 3 * c, 'qkv', dtype=self.dtype), heads)
     y = dense(y, c, 'proj', dtype=self.dtype, zero=True)
     return x + y.reshape(b, h, w, c)
-
-
-def make_blocks(
-  *,
-  num_heads: int,
-  num_head_channels: int | None,
-  dropout: float,
-  use_scale_shift_norm: bool,
-  norm_groups: int,
-  dtype: Dtype,
-  remat: bool,
-) -> tuple[Callable[..., nn.Module], Callable[..., nn.Module]]:
-  """The constructors of the residual and the attention block that a whole network shares."""
-  res_block = nn.remat(ResBlock, static_argnums=(3,)) if remat else ResBlock
-  attention_block = nn.remat(AttentionBlock) if remat else AttentionBlock
-  shared = {'norm_groups': norm_groups, 'dtype': dtype}
-  return (
-    functools.partial(res_block, dropout=dropout, use_scale_shift_norm=use_scale_shift_norm, **shared),
-    functools.partial(attention_block, num_heads=num_heads, num_head_channels=num_head_channels, **shared),
-  )
-
-
-def encode(
-  x: Float[Array, 'b h w c'],
-  emb: Float[Array, 'b d'],
-  train: bool,
-  *,
-  res_block: Callable[..., nn.Module],
-  attention_block: Callable[..., nn.Module],
-  width: int,
-  channel_mult: Sequence[int | float],
-  num_res_blocks: int,
-  attention_downsamples: Sequence[int],
-  resblock_updown: bool,
-  dtype: Dtype,
-) -> tuple[Float[Array, 'b h2 w2 c2'], list[Array]]:
-  """The half that the UNet and its guide share: all levels down, then the middle.
-
-  To be called in the `nn.compact` method of the network that owns the parameters. `in_<k>` numbers the
-  outputs that the decoder takes as skips.
-
-  Returns:
-    The features after the middle block, and the outputs of stem, blocks and downsamplings in order.
-
-  Raises:
-    ValueError: height or width is not divisible by the total downsampling.
-  """
-  factor = 2 ** (len(channel_mult) - 1)
-  if x.shape[1] % factor or x.shape[2] % factor:
-    raise ValueError(
-      f'images of {x.shape[1]}x{x.shape[2]} are not divisible by the downsampling factor {factor}'
-    )
-
-  h = conv(x, int(width * channel_mult[0]), 'in_0', dtype=dtype)
-  outputs = [h]
-  for level, mult in enumerate(channel_mult):
-    channels = int(width * mult)
-    for _ in range(num_res_blocks):
-      k = len(outputs)
-      h = res_block(channels, name=f'in_{k}_res')(h, emb, train)
-      if 2**level in attention_downsamples:
-        h = attention_block(name=f'in_{k}_attention')(h)
-      outputs.append(h)
-    if level < len(channel_mult) - 1:
-      k = len(outputs)
-      if resblock_updown:
-        h = res_block(channels, 'down', name=f'in_{k}_down')(h, emb, train)
-      else:
-        h = conv(h, channels, f'in_{k}_down', dtype=dtype, strides=2)
-      outputs.append(h)
-
-  h = res_block(channels, name='middle_0_res')(h, emb, train)
-  h = attention_block(name='middle_1_attention')(h)
-  h = res_block(channels, name='middle_2_res')(h, emb, train)
-  return h, outputs
