@@ -1,4 +1,4 @@
-"""What others read: the layouts in which synthetic images leave a workdir."""
+"""The layouts in which synthetic images leave a workdir."""
 
 import csv
 import itertools
@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from fetal_jax.data import decode
 from fetal_jax.data.sources.fetal_planes_db.metadata import COLUMNS, CSV_NAME, PLANES, SEPARATOR
 from fetal_jax.export.select import Selection
+from fetal_jax.runtime.records import to_json
 
 IMAGES_A_BATCH = 256
 # FETAL_PLANES_DB counts its 1,792 patients from 1: both tables can be joined without a patient in common.
@@ -22,7 +23,7 @@ PATIENTS_A_ROUND = 10_000_000
 
 
 def write_png(selection: Selection, folder: pathlib.Path) -> None:
-  """FETAL_PLANES_DB's layout: `Images/<Image_name>.png` and FETAL_PLANES_DB_data.csv.
+  """Writes FETAL_PLANES_DB's layout: `Images/<Image_name>.png` and FETAL_PLANES_DB_data.csv.
 
   The CSV is spelled as the published one, blanks in `Train ` and `1 ` included, since loaders rely on them.
   What a drawn image does not have is filled so:
@@ -50,7 +51,7 @@ def write_png(selection: Selection, folder: pathlib.Path) -> None:
 
 
 def write_imagefolder(selection: Selection, folder: pathlib.Path) -> None:
-  """Hugging Face's imagefolder: `train/<class>/<name>.png`, train/metadata.csv and a dataset card.
+  """Writes Hugging Face's imagefolder: `train/<class>/<name>.png`, train/metadata.csv and a dataset card.
 
   `load_dataset('<folder>')` reads the card, whose features make the labels, taken from metadata.csv, a ClassLabel
   in this project's order. https://huggingface.co/docs/datasets/image_dataset
@@ -70,7 +71,7 @@ def write_imagefolder(selection: Selection, folder: pathlib.Path) -> None:
 
 
 def write_npz(selection: Selection, file: pathlib.Path, *, rgb: bool = False) -> None:
-  """One uncompressed .npz, written image by image: memory does not grow with their number.
+  """Writes one uncompressed .npz, image by image: memory does not grow with their number.
 
   arr_0: uint8 [N, H, W, C], the images; `rgb` repeats the grey channel, as OpenAI's evaluation suite needs
     (https://github.com/openai/guided-diffusion/tree/main/evaluations, which reads arr_0 of such a file).
@@ -104,11 +105,26 @@ def write_npz(selection: Selection, file: pathlib.Path, *, rgb: bool = False) ->
       'rounds': np.array(rounds, np.int32),
       'indices': np.array(indices, np.int32),
       'class_names': np.array(selection.class_names, np.str_),
-      'manifest': np.array(json.dumps(selection.manifests), np.str_),
+      'manifest': np.array(json.dumps([to_json(one.manifest) for one in selection.rounds]), np.str_),
     }
     for name, array in arrays.items():
       with _member(archive, name) as f:
         np.lib.format.write_array(f, array, allow_pickle=False)
+
+
+def size_category(images: int) -> str:
+  """Returns Hugging Face's name for a data set of so many images.
+
+  https://github.com/huggingface/hub-docs/blob/main/datasetcard.md
+  """
+  bounds = (
+    (1_000, 'n<1K'),
+    (10_000, '1K<n<10K'),
+    (100_000, '10K<n<100K'),
+    (1_000_000, '100K<n<1M'),
+    (10_000_000, '1M<n<10M'),
+  )
+  return next((name for bound, name in bounds if images < bound), '10M<n<100M')
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> Any:
@@ -117,9 +133,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> Any:
 
 
 def _card(selection: Selection) -> str:
-  """A dataset card: front matter that `load_dataset` and the Hub read, and what drew the images."""
-  bounds = ((1_000, 'n<1K'), (10_000, '1K<n<10K'), (100_000, '10K<n<100K'), (1_000_000, '100K<n<1M'))
-  size = next((text for bound, text in bounds if len(selection) < bound), 'n>1M')
+  """Returns the dataset card: front matter that `load_dataset` and the Hub read, and what drew the images."""
   # A JSON string is a YAML string, whatever is in it.
   class_names = [json.dumps(name, ensure_ascii=False) for name in selection.class_names]
   pixels, colour = selection.image_size, 'grey' if selection.channels == 1 else 'RGB'
@@ -133,7 +147,7 @@ def _card(selection: Selection) -> str:
       '- synthetic',
       '- diffusion',
       'size_categories:',
-      f'- {size}',
+      f'- {size_category(len(selection))}',
       # Stated, since a class named `test` would be taken for a split.
       'configs:',
       '- config_name: default',
@@ -175,16 +189,17 @@ def _card(selection: Selection) -> str:
 
 
 def _settings_table(selection: Selection) -> Iterator[str]:
-  """Sampler, seed and checkpoint as the manifests have them, a column a round."""
+  """Yields sampler, seed and checkpoint as the manifests have them, a column a round."""
   columns = []
-  for manifest in selection.manifests:
-    column = {f'sampler: {key}': value for key, value in manifest.get('sampler', {}).items()}
-    column |= {f'checkpoint: {key}': value for key, value in manifest.get('checkpoint', {}).items()}
-    columns.append({**column, 'seed': manifest.get('seed'), 'config hash': manifest.get('config_hash')})
-  yield '| |' + ''.join(f' Round {manifest.get("round")} |' for manifest in selection.manifests)
+  for one in selection.rounds:
+    manifest = to_json(one.manifest)
+    column = {f'sampler: {key}': value for key, value in manifest['sampler'].items()}
+    column |= {f'checkpoint: {key}': value for key, value in manifest['checkpoint'].items()}
+    columns.append({**column, 'seed': one.manifest.seed, 'config hash': one.manifest.config_hash})
+  yield '| |' + ''.join(f' Round {one.number} |' for one in selection.rounds)
   yield '|---|' + '---|' * len(columns)
-  for key in dict.fromkeys(key for column in columns for key in column):
-    yield f'| {key} |' + ''.join(f' {_cell(column.get(key))} |' for column in columns)
+  for key in columns[0]:
+    yield f'| {key} |' + ''.join(f' {_cell(column[key])} |' for column in columns)
 
 
 def _cell(value: object) -> str:

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from absl import logging
 
@@ -78,12 +79,14 @@ class Selection:
     Raises:
       UserError: a shard is not what its manifest says, or cannot be read.
     """
-    sources = {one.number: one.source() for one in self.rounds}
+    sources: dict[int, Any] = {}  # by round
     done = 0
     with Progress('export', len(self), 'images') as progress:
       for part in self.parts:
         part.round.check_file(part.shard.file, part.shard)
         number, first = part.round.number, part.shard.first
+        if number not in sources:
+          sources[number] = part.round.source()
         for start in range(first, first + part.count, RECORDS_A_READ):
           indices = list(range(start, min(start + RECORDS_A_READ, first + part.count)))
           for record in sources[number].__getitems__(indices):

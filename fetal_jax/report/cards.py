@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from fetal_jax.export.formats import size_category
 from fetal_jax.report import copied, fidelity, filtering, paper, summary, tables
 from fetal_jax.report.run import model_title
 
@@ -80,18 +81,6 @@ def facts(results: dict[str, Any]) -> dict[str, Any]:
     'protocol': tables.protocol(results),
     'models': [model_title(model) for model in summary.groups(results['runs'])],
   }
-
-
-def size_category(n: int) -> str:
-  """Hugging Face's name for a data set of `n` examples."""
-  below = 1000
-  if n < below:
-    return 'n<1K'
-  for low, high in (('1K', '10K'), ('10K', '100K'), ('100K', '1M'), ('1M', '10M')):
-    below *= 10
-    if n < below:
-      return f'{low}<n<{high}'
-  return '10M<n<100M'
 
 
 def _code(results: dict[str, Any]) -> str:

@@ -14,13 +14,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from fetal_jax import export as export_lib
 from fetal_jax.data import prepare
 from fetal_jax.data import prepared as prepared_lib
+from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
 from fetal_jax.data.rounds.plan import Plan
-from fetal_jax.data.rounds.writer import RoundStore
+from fetal_jax.data.rounds.writer import RoundWriter
 from fetal_jax.data.sources.fetal_planes_db import CLASS_NAMES, PLANES, read_metadata
 from fetal_jax.data.sources.image_folder import find_images
+from fetal_jax.export import __main__ as command_lib
 from fetal_jax.export import export, select
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
@@ -34,20 +35,20 @@ def draw(workdir, number, class_names=CLASS_NAMES, *, per_class=PER_CLASS, size=
   plan = Plan(number, tuple(class_names), per_class, shard_size=2 if per_class < 100 else 500)
   shape = (plan.num_images, size, size, channels)
   images = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
-  store = RoundStore(
+  writer = RoundWriter(
     workdir / 'synthetic' / f'round_{number}',
     plan,
     seed=7,
-    checkpoint={'step': 1000, 'ema_rate': 0.999},
+    checkpoint=CheckpointMark(step=1000, ema_rate=0.999, split_hash='a split'),
     config_hash='0123',
-    sampler={'method': 'ddim', 'steps': 25, 'interval': [0.0, 1.0]},
+    sampler=SamplerSettings(method='ddim', steps=25, interval=(0, 500)),
     image_size=size,
     channels=channels,
   )
-  with store:
-    store.put(0, images[:put])
+  with writer:
+    writer.put(0, images[:put])
     if put is None:
-      store.finish()
+      writer.finish()
   return images
 
 
@@ -197,7 +198,7 @@ def test_the_card_tells_what_load_dataset_needs_and_what_drew_the_images(tmp_pat
   }
   assert '| test | 5 |\n| x\\|y | 5 |\n' in text
   assert '| sampler: method | ddim |' in text
-  assert '| sampler: interval | [0.0, 1.0] |' in text
+  assert '| sampler: interval | [0, 500] |' in text
   assert '| checkpoint: step | 1000 |' in text
   assert '10 grey images of 16 x 16 pixels' in text
 
@@ -299,8 +300,8 @@ def test_an_empty_folder_and_a_link_to_one_are_filled(drawn, tmp_path):
 
 def run_main(monkeypatch, capsys, *arguments):
   """Exit code and the one line of `main`."""
-  monkeypatch.setattr(export_lib, '_start_logging', lambda: None)
-  code = export_lib.main([str(argument) for argument in arguments])
+  monkeypatch.setattr(command_lib, '_start_logging', lambda: None)
+  code = command_lib.main([str(argument) for argument in arguments])
   lines = capsys.readouterr().err.splitlines()
   assert len(lines) == 1, lines
   return code, lines[0]
@@ -447,9 +448,9 @@ def test_the_command(drawn, tmp_path):
 def test_help_needs_no_heavy_library():
   code = """
 import sys
-from fetal_jax import export
+from fetal_jax.export import __main__ as command
 try:
-  export.main(['--help'])
+  command.main(['--help'])
 except SystemExit as stop:
   assert stop.code == 0
 assert not {'jax', 'tensorflow_datasets', 'tensorflow', 'PIL', 'numpy'} & set(sys.modules), sorted(sys.modules)

@@ -102,18 +102,3 @@ def test_names_cannot_break_the_front_matter(tmp_path):
   front, _ = _written(tmp_path)['dataset']
   assert front['pretty_name'] == 'Synthetic fetal ultrasound planes, a: "b"\n---\nlicense: mit <é>'
   assert front['license'] == 'apache-2.0'
-
-
-@pytest.mark.parametrize(
-  ('n', 'name'),
-  [
-    (0, 'n<1K'),
-    (999, 'n<1K'),
-    (1000, '1K<n<10K'),
-    (60_000, '10K<n<100K'),
-    (100_000, '100K<n<1M'),
-    (2_000_000, '1M<n<10M'),
-  ],
-)
-def test_size_categories(n, name):
-  assert cards.size_category(n) == name
