@@ -24,12 +24,14 @@ def percent(found: tuple[float, float | None] | None, digits: int = 1) -> str:
   return f'{100 * mean:.{digits}f}' + (f' ± {100 * sd:.{digits}f}' if sd is not None else '')
 
 
-def signed(difference: float) -> str:
-  """Returns a difference of two fractions in percentage points with its sign: '+1.2', '−0.4'."""
+def signed(difference: float | None) -> str:
+  """Returns a difference of two fractions in percentage points with its sign: '+1.2', '−0.4', or a dash."""
+  if difference is None:
+    return DASH
   return f'{100 * difference:+.1f}'.replace('-', '−')
 
 
-def points(difference: float) -> str:
+def points(difference: float | None) -> str:
   """Returns `signed` with its unit: '+1.2 points'."""
   return f'{signed(difference)} points'
 

@@ -64,7 +64,9 @@ def with_start(runs: Sequence[ClassifierRun], key: str) -> dict[tuple[str, str, 
     runs: of classifiers.
     key: `steps` or `synthetic_images`.
   """
-  own = {(run.model, run.regime, run.seed): getattr(run, key) or 0 for run in runs}
+  own: dict[tuple[str, str | None, int], int] = {
+    (run.model, run.regime, run.seed): getattr(run, key) or 0 for run in runs
+  }
   return {
     (run.model, run.regime, run.seed): own[run.model, run.regime, run.seed]
     + own.get((run.model, run.initialised_from, run.seed), 0)

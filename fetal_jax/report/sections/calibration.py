@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from fetal_jax.report.format import brackets
-from fetal_jax.report.groups import best_regime, groups, mean_and_sd
-from fetal_jax.report.names import model_title, regime_title
 
 from fetal_jax.evaluate.scores import Bin
 from fetal_jax.report.charts import OTHER_STYLE, REGIME_STYLES, Theme, chart, new_axes
+from fetal_jax.report.format import brackets
+from fetal_jax.report.groups import best_regime, groups
+from fetal_jax.report.names import model_title, regime_title
 from fetal_jax.report.page import Block, Cell, Heading, Picture, Pictures, Table
 from fetal_jax.report.run import ClassifierRun, Run
 
@@ -38,16 +38,18 @@ def table(run: Run) -> Table | None:
     for regime, runs in _shown(run, model).items():
       found = [one.scores for one in runs if one.scores]
       confidence = statistics.fmean(mean(scores.reliability, 'confidence') for scores in found)
-      accuracy, ece, brier = (
-        mean_and_sd([getattr(scores, key) for scores in found]) for key in ('accuracy', 'ece', 'brier')
+      accuracy, brier = (
+        statistics.fmean(getattr(scores, key) for scores in found) for key in ('accuracy', 'brier')
       )
+      ece = [100 * scores.ece for scores in found]
+      spread = f'±\u00a0{statistics.stdev(ece):.1f}' if len(ece) > 1 else ''
       rows.append(
         [
           Cell(model_title(model), small=regime_title(regime, run.rounds)),
           Cell(f'{100 * confidence:.1f}'),
-          Cell(f'{100 * accuracy[0]:.1f}'),
-          Cell(f'{100 * ece[0]:.1f}', small=f'±\u00a0{100 * ece[1]:.1f}' if ece[1] is not None else ''),
-          Cell(f'{brier[0]:.3f}', small=_brier_interval(run, model, regime)),
+          Cell(f'{100 * accuracy:.1f}'),
+          Cell(f'{statistics.fmean(ece):.1f}', small=spread),
+          Cell(f'{brier:.3f}', small=_brier_interval(run, model, regime)),
         ]
       )
   if not rows:

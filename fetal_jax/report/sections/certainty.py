@@ -1,12 +1,11 @@
 """How sure one can be: differences with intervals, tests, calibration, all scores, and accuracy by group of images."""
 
-from fetal_jax.report.format import brackets, interval, points
-from fetal_jax.report.groups import with_start
-from fetal_jax.report.names import lower_first, model_title, order, regime_title
-
 from fetal_jax.evaluate.comparisons import BASELINE
 from fetal_jax.evaluate.paired import RegimeComparison
 from fetal_jax.report.estimates import difference_cell, mcnemar_cell, score_cell
+from fetal_jax.report.format import brackets, interval, points
+from fetal_jax.report.groups import with_start
+from fetal_jax.report.names import lower_first, model_title, order, regime_title
 from fetal_jax.report.page import DASH, Block, Cell, Fold, Section, Table, Text
 from fetal_jax.report.run import Run
 from fetal_jax.report.sections import calibration

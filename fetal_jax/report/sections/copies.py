@@ -5,12 +5,12 @@ import pathlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-from fetal_jax.report.format import digits, p_value
 from PIL import Image
 
 from fetal_jax.data.grid import MARGIN
 from fetal_jax.evaluate.results import CopiesAudit, Histogram, SpaceAudit
 from fetal_jax.report.charts import SKY, VERMILION, Theme, chart, new_axes
+from fetal_jax.report.format import digits, p_value
 from fetal_jax.report.page import DASH, Block, Cell, Heading, Picture, Pictures, Section, Table, Text
 from fetal_jax.report.run import Run
 
@@ -145,7 +145,7 @@ def table(found: CopiesAudit) -> Table:
 
 def _row(title: str, space: SpaceAudit) -> list[Cell]:
   near, single = space.near, space.duplicates
-  copied = True if single and single.count else near and near.copied
+  copied = True if single and single.count else near.copied if near else None
   verdict = {True: 'copies', False: 'no sign', None: 'cannot be said'}[copied]
   interval = f'[{100 * near.interval[0]:.1f},\u00a0{100 * near.interval[1]:.1f}]' if near else ''
   return [

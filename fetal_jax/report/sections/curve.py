@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fetal_jax.report.format import interval, points
-from fetal_jax.report.groups import by_regime, mismatches, with_start
-from fetal_jax.report.names import model_title
 
 from fetal_jax.evaluate.curve import Change, CurvePoint, UseCurve
 from fetal_jax.report import paper
 from fetal_jax.report.charts import GREEN, ORANGE, PURPLE, SKY, VERMILION, Theme, chart, new_axes
 from fetal_jax.report.estimates import difference_cell, score_cell
+from fetal_jax.report.format import interval, points
+from fetal_jax.report.groups import by_regime, mismatches, with_start
+from fetal_jax.report.names import model_title
 from fetal_jax.report.page import DASH, Block, Cell, Picture, Pictures, Section, Table, Text
 from fetal_jax.report.run import Run
 from fetal_jax.train import regimes as regimes_lib

@@ -1,8 +1,7 @@
 """Fidelity: how near the synthetic images come to real ones, beside a floor and a ceiling."""
 
-from fetal_jax.report.format import digits
-
 from fetal_jax.evaluate.results import Agreement, Evaluation, Fidelity, FidelityScores
+from fetal_jax.report.format import digits
 from fetal_jax.report.page import DASH, Block, Cell, Fold, Section, Table, Text
 from fetal_jax.report.run import Run
 

@@ -2,12 +2,11 @@
 
 import pathlib
 
-from fetal_jax.report.groups import by_regime, mismatches, with_start
-from fetal_jax.report.names import model_title, regime_title
-
 from fetal_jax.evaluate.comparisons import PairedDifference
 from fetal_jax.evaluate.paired import RegimeComparison
 from fetal_jax.report.estimates import changed, difference_cell, mcnemar_cell, score_cell
+from fetal_jax.report.groups import by_regime, mismatches, with_start
+from fetal_jax.report.names import model_title, regime_title
 from fetal_jax.report.page import DASH, Block, Cell, Picture, Pictures, Section, Table, Text
 from fetal_jax.report.run import Run
 from fetal_jax.train import regimes as regimes_lib
