@@ -17,9 +17,11 @@ from fetal_jax.data.prepared import SplitFile
 from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
 from fetal_jax.data.rounds import manifest as manifest_lib
 from fetal_jax.evaluate import filter as filtering
-from fetal_jax.report import kinds
 from fetal_jax.runtime import files, run
+from fetal_jax.train import kept, results
 from fetal_jax.train import regimes as regimes_lib
+from fetal_jax.train.kept import Kept, KeptRound, Rule
+from fetal_jax.train.results import ClassifierMetrics, EpochRow
 
 CLASSES = ('abdomen', 'brain', 'femur', 'thorax', 'cervix', 'other')
 REGIMES = (
@@ -192,27 +194,26 @@ def write_kept(workdir, class_names, rounds, per_class) -> None:
   chosen = filtering.select(probabilities, labels, min_confidence=0.5)
   folder, found = workdir / 'synthetic', {}
   for r in range(1, rounds + 1):
-    found[str(r)] = {
-      'round_hash': rounds_lib.read(folder / f'round_{r}').hash,
-      'asked': np.bincount(labels).tolist(),
-      'judged_right': np.bincount(labels[right]).tolist(),
-      'kept_per_class': np.bincount(labels[chosen]).tolist(),
-      'kept': chosen.tolist(),
-    }
-  rule = {'min_confidence': 0.5, 'top_k': 0}
-  about = {'inputs': '0', 'judge': fake_audits.JUDGE, 'rule': rule, 'class_names': list(class_names)}
-  files.write_json(folder / 'kept.json', about | {'rounds': found})
+    found[str(r)] = KeptRound(
+      round_hash=rounds_lib.read(folder / f'round_{r}').hash,
+      asked=np.bincount(labels).tolist(),
+      judged_right=np.bincount(labels[right]).tolist(),
+      kept_per_class=np.bincount(labels[chosen]).tolist(),
+      kept=chosen.tolist(),
+    )
+  rule, names = Rule(min_confidence=0.5, top_k=0), list(class_names)
+  kept.write(workdir, Kept(inputs='0', judge=fake_audits.JUDGE, rule=rule, class_names=names, rounds=found))
   for name, grey in (('kept', 200), ('dropped', 50)):
     Image.new('L', (160, 96), grey).save(folder / f'{name}.png')
 
 
 def skill(regime: str, rounds: int, per_class: int) -> float:
   """Roughly how often a fake classifier is right: of a further regime what the number of images suggests."""
-  plain = kinds.without_filter(regime)
+  plain = regimes_lib.without_filter(regime)
   if plain in SKILL:
     return SKILL[plain] + 0.02 * (plain != regime)
-  share = min(1.0, kinds.images(plain, {}) / (rounds * per_class * len(CLASSES)))
-  return (0.6 + 0.25 * share) if kinds.use(plain) == 'synthetic' else (0.88 + 0.06 * share)
+  share = min(1.0, regimes_lib.images(plain, {}) / (rounds * per_class * len(CLASSES)))
+  return (0.6 + 0.25 * share) if regimes_lib.use(plain) == 'synthetic' else (0.88 + 0.06 * share)
 
 
 def write_run(workdir, model, regime, seed, records, test, rounds, per_class, *, protocol='honest') -> None:
@@ -240,23 +241,26 @@ def write_run(workdir, model, regime, seed, records, test, rounds, per_class, *,
   accuracy = float((predicted == labels).mean())
   about = regimes_lib.get(regime)
   sizes = {r: per_class * len(class_names) * (r <= rounds) for r in (1, 2)}
-  synthetic = 0 if about.start else kinds.images(kinds.without_filter(regime), sizes)
+  synthetic = 0 if about.start else regimes_lib.images(regimes_lib.without_filter(regime), sizes)
   synthetic = round(synthetic * (KEPT_SHARE if about.kept else 1))
-  history = [
-    {
-      'epoch': epoch,
-      'step': 10 * epoch,
-      'train_loss': 1.6 * float(np.exp(-epoch / 6)) + 0.05,
-      'train_accuracy': 1 - 0.7 * float(np.exp(-epoch / 6)),
-      'validation_accuracy': accuracy - 0.5 * float(np.exp(-epoch / 5)) + 0.01 * float(rng.normal()),
-    }
-    for epoch in range(1, 21)
-  ]
-  metrics = {
-    'model': model, 'regime': regime, 'seed': seed, 'protocol': protocol, 'epochs': 20, 'selected_epoch': 17,
-    'steps': 200, 'batch_size': 32, 'real_images': 190 if about.real else 0,
-    'synthetic_images': synthetic, 'parameters': 23_520_000,
-    'train_accuracy': 0.97, 'validation_accuracy': accuracy, 'test_accuracy': accuracy,
-    'test_accuracy_last': accuracy - 0.01, 'seconds': 12.5, 'initialised_from': about.start, 'history': history,
-  }  # fmt: skip
-  files.write_json(folder / 'metrics.json', metrics)
+  history = []
+  for epoch in range(1, 21):
+    score = accuracy - 0.5 * float(np.exp(-epoch / 5)) + 0.01 * float(rng.normal())
+    row = EpochRow(
+      epoch=epoch,
+      step=10 * epoch,
+      train_loss=1.6 * float(np.exp(-epoch / 6)) + 0.05,
+      train_accuracy=1 - 0.7 * float(np.exp(-epoch / 6)),
+      validation_accuracy=score,
+      score=score,
+    )
+    history.append(row)
+  metrics = ClassifierMetrics(
+    model=model, regime=regime, seed=seed, protocol=protocol, epochs=20, selected_epoch=17,
+    steps=200, batch_size=32, real_images=190 if about.real else 0,
+    synthetic_images=synthetic, parameters=23_520_000,
+    train_accuracy=0.97, validation_accuracy=accuracy, test_accuracy=accuracy,
+    test_accuracy_last=accuracy - 0.01, seconds=12.5, initialised_from=about.start, init_from=None,
+    settings='s', history=history,
+  )  # fmt: skip
+  results.write(folder, metrics)
