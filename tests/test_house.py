@@ -13,7 +13,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {}
 
 # Test files that are about no single module, and what they are about.
-ACROSS: dict[str, str] = {}
+ACROSS: dict[str, str] = {
+  'tests/test_damage.py': 'what each reader does with damaged files',
+}
 
 
 # Imports.
