@@ -87,7 +87,7 @@ def manifest(
   fields = {
     'round': number, 'seed': 0, 'class_names': tuple(class_names),
     'counts': dict.fromkeys(class_names, per_class), 'shard_size': per_class, 'image_size': 8, 'channels': 1,
-    'sampler': SamplerSettings(steps=3), 'config_hash': '0123',
+    'sampler': SamplerSettings(steps=3), 'config_hash': '0123', 'complete': False, 'shards': (), 'files': {},
     'checkpoint': CheckpointMark(step=40, ema_rate=0.999, split_hash='a split'),
   }  # fmt: skip
   begun = Manifest(**{**fields, **changes})

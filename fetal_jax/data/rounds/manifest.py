@@ -106,9 +106,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
   sampler: SamplerSettings
   checkpoint: CheckpointMark
   config_hash: str
-  complete: bool = False
-  shards: tuple[ShardEntry, ...] = ()
-  files: dict[str, Fingerprint] = {}
+  complete: bool
+  shards: tuple[ShardEntry, ...]
+  files: dict[str, Fingerprint]
 
   def __post_init__(self) -> None:
     if tuple(self.counts) != self.class_names or len(set(self.counts.values())) != 1:

@@ -88,6 +88,9 @@ class RoundWriter:
       sampler=sampler,
       checkpoint=checkpoint,
       config_hash=config_hash,
+      complete=False,
+      shards=(),
+      files={},
     )
     self._image_shape = (image_size, image_size, channels)
     self._staging = Staging(self.folder / STAGING, self._image_shape)

@@ -9,14 +9,14 @@ from fetal_jax.runtime.files import PathLike
 
 def phantom(folder: PathLike, *, phantom_images: int, phantom_seed: int) -> Any:
   """Makes the builder of drawn planes; nothing is downloaded."""
-  from fetal_jax.data.sources.fetal_phantom import FetalPhantom
+  from fetal_jax.data.sources.fetal_phantom.fetal_phantom_dataset_builder import FetalPhantom
 
   return FetalPhantom(data_dir=folder, images=phantom_images, seed=phantom_seed)
 
 
 def planes_db(folder: PathLike, *, path: str, allow_missing: bool) -> Any:
   """Makes the builder of the real data set, from `path` or, if that is empty, downloaded."""
-  from fetal_jax.data.sources.fetal_planes_db import FetalPlanesDb
+  from fetal_jax.data.sources.fetal_planes_db.fetal_planes_db_dataset_builder import FetalPlanesDb
 
   return FetalPlanesDb(data_dir=folder, source=path, allow_missing=allow_missing)
 

@@ -7,7 +7,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from fetal_jax.data import decode
-from fetal_jax.data.sources.fetal_planes_db import FetalPlanesDb, read_metadata
+from fetal_jax.data.sources.fetal_planes_db import read_metadata
+from fetal_jax.data.sources.fetal_planes_db.fetal_planes_db_dataset_builder import FetalPlanesDb
 from fetal_jax.data.sources.fetal_planes_db.metadata import CSV_NAME
 from fetal_jax.runtime.errors import UserError
 

@@ -252,7 +252,7 @@ def test_classes_can_be_told_apart_but_not_trivially():
 def test_builder_gives_back_the_drawings_without_tensorflow(tmp_path):
   program = f"""
 import sys
-from fetal_jax.data.sources.fetal_phantom import FetalPhantom
+from fetal_jax.data.sources.fetal_phantom.fetal_phantom_dataset_builder import FetalPhantom
 builder = FetalPhantom(data_dir={str(tmp_path)!r}, images=10, seed=2, size=64)
 builder.download_and_prepare()
 assert len(builder.as_data_source(split='train')) == 10
@@ -261,7 +261,7 @@ assert not any(name.split('.')[0] == 'tensorflow' for name in sys.modules)
   subprocess.run([sys.executable, '-c', program], check=True, capture_output=True)
   import tensorflow_datasets as tfds
 
-  from fetal_jax.data.sources.fetal_phantom import FetalPhantom
+  from fetal_jax.data.sources.fetal_phantom.fetal_phantom_dataset_builder import FetalPhantom
 
   builder = FetalPhantom(data_dir=tmp_path, images=10, seed=2, size=64)
   assert tuple(builder.info.features['label'].names) == CLASS_NAMES
@@ -280,7 +280,7 @@ assert not any(name.split('.')[0] == 'tensorflow' for name in sys.modules)
 
 
 def test_settings_never_share_a_folder(tmp_path):
-  from fetal_jax.data.sources.fetal_phantom import FetalPhantom
+  from fetal_jax.data.sources.fetal_phantom.fetal_phantom_dataset_builder import FetalPhantom
 
   settings = ({}, {'images': 20}, {'seed': 1}, {'size': 96})
   assert len({FetalPhantom(data_dir=tmp_path, **setting).data_dir for setting in settings}) == 4
@@ -288,7 +288,7 @@ def test_settings_never_share_a_folder(tmp_path):
 
 @pytest.mark.parametrize('setting', [{'images': 0}, {'seed': -1}, {'size': 8}])
 def test_impossible_settings_are_refused(tmp_path, setting):
-  from fetal_jax.data.sources.fetal_phantom import FetalPhantom
+  from fetal_jax.data.sources.fetal_phantom.fetal_phantom_dataset_builder import FetalPhantom
 
   with pytest.raises(UserError, match=next(iter(setting))):
     FetalPhantom(data_dir=tmp_path, **setting)
