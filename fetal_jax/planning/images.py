@@ -1,10 +1,8 @@
-"""How many images a run will have, from what there is: the prepared data, the source, or what was published of it."""
+"""How many images a run will have: from the prepared data, the source, or what was published of it."""
 
 import contextlib
 import dataclasses
 import pathlib
-
-import ml_collections
 
 from fetal_jax.data import prepared, splits
 from fetal_jax.runtime import files
@@ -18,13 +16,13 @@ _OFFICIAL_TEST = 5_271 / PUBLISHED  # images of the data set's own column
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-  """Of the real data.
+  """Numbers of real images.
 
   Attributes:
-    train, validation, test: how many of each side.
-    classes: how many.
-    origin: where this is known from, in words.
-    source_bytes: of the source's files, as they are kept in the workdir and before they are.
+    train, validation, test: images of each side.
+    classes: number of classes.
+    origin: where the numbers come from, in words.
+    source_bytes: size of the source's files.
   """
 
   train: int
@@ -39,65 +37,72 @@ class Images:
     return self.train + self.validation + self.test
 
 
-def find(config: ml_collections.ConfigDict, workdir: files.PathLike | None) -> Images:
-  """Looks into the workdir, then at the source; counts files, opens none but the table of FETAL_PLANES_DB.
+def find(
+  workdir: files.PathLike | None,
+  *,
+  source: str,
+  path: str,
+  split: str,
+  seed: int,
+  test_fraction: float,
+  phantom_images: int,
+) -> Images:
+  """Looks into the workdir, then at the source. Counts files; opens none but the table of FETAL_PLANES_DB.
+
+  Args:
+    workdir: of the run; None for none.
+    source, path, split, test_fraction, phantom_images: settings of `config.data`.
+    seed: of the split.
 
   Raises:
-    UserError: the source is not as it must be, or is not there and nobody knows its size.
+    UserError: the source is not as it must be, or is missing and its size is unknown.
   """
-  data, path = config.data, pathlib.Path(config.data.path)
+  image_bytes = _PHANTOM_BYTES if source == 'fetal_phantom' else _PUBLISHED_BYTES // PUBLISHED
   if workdir is not None:
     with contextlib.suppress(FileNotFoundError):
-      return _prepared(workdir, _bytes_an_image(data))
-  if data.source == 'fetal_planes_db' and data.path and path.exists():
-    return _in_archive(config, path)
-  if data.source == 'image_folder':
-    from fetal_jax.data.sources.image_folder import find_images
-
-    images = find_images(path)
-    found = [image for paths in images.values() for image in paths]
-    counts = _shares(config, len(found))
-    return Images(
-      *counts,
-      classes=len(images),
-      origin=f'counted in {path}',
-      source_bytes=sum(image.stat().st_size for image in found),
-    )
-  if data.source == 'fetal_phantom':
-    count, origin = data.phantom_images, 'drawn'
+      return _prepared(workdir, image_bytes)
+  shares = {'paper': 0.2, 'official': _OFFICIAL_TEST, 'patient': test_fraction}
+  if source == 'fetal_planes_db' and path and pathlib.Path(path).exists():
+    return _in_archive(pathlib.Path(path), split, seed, test_fraction, image_bytes)
+  if source == 'image_folder':
+    return _in_folder(pathlib.Path(path), shares[split])
+  if source == 'fetal_phantom':
+    count, origin = phantom_images, 'drawn'
   else:
-    count, origin = PUBLISHED, f'as published, for {path} is not there' if data.path else 'as published'
-  return Images(*_shares(config, count), _CLASSES, origin, count * _bytes_an_image(data))
+    count, origin = PUBLISHED, f'as published, for {path} is missing' if path else 'as published'
+  return Images(*_sides(count, shares[split]), _CLASSES, origin, count * image_bytes)
 
 
-def _prepared(workdir: files.PathLike, each: int) -> Images:
+def _prepared(workdir: files.PathLike, image_bytes: int) -> Images:
   """Returns the images that the prepare stage found; FileNotFoundError if it has not been run."""
   info = prepared.read_info(workdir)
   train, validation, test = (info.totals[side] for side in splits.SIDES)
   origin = f'prepared in {prepared.folder_of(workdir)}'
-  return Images(train, validation, test, len(info.class_names), origin, info.num_images * each)
+  return Images(train, validation, test, len(info.class_names), origin, info.num_images * image_bytes)
 
 
-def _in_archive(config: ml_collections.ConfigDict, path: pathlib.Path) -> Images:
+def _in_archive(path: pathlib.Path, split: str, seed: int, test_fraction: float, image_bytes: int) -> Images:
   from fetal_jax.data.sources.fetal_planes_db.archive import open_archive
 
-  data = config.data
   with open_archive(path) as archive:
     records = archive.records
-  split = splits.SPLITS[data.split](records, seed=config.seed, test_fraction=data.test_fraction)
-  train, validation, test = (len(getattr(split, side)) for side in splits.SIDES)
-  source_bytes = len(records) * _bytes_an_image(data)
+  sides = splits.SPLITS[split](records, seed=seed, test_fraction=test_fraction)
+  train, validation, test = (len(getattr(sides, side)) for side in splits.SIDES)
+  source_bytes = len(records) * image_bytes
   return Images(train, validation, test, len(records.class_names), f'counted in {path}', source_bytes)
 
 
-def _shares(config: ml_collections.ConfigDict, count: int) -> tuple[int, int, int]:
-  """(train, validation, test) of so many images, about."""
-  shares = {'paper': 0.2, 'official': _OFFICIAL_TEST, 'patient': config.data.test_fraction}
-  test = round(shares[config.data.split] * count)
+def _in_folder(path: pathlib.Path, test_share: float) -> Images:
+  from fetal_jax.data.sources.image_folder import find_images
+
+  classes = find_images(path)
+  found = [image for paths in classes.values() for image in paths]
+  source_bytes = sum(image.stat().st_size for image in found)
+  return Images(*_sides(len(found), test_share), len(classes), f'counted in {path}', source_bytes)
+
+
+def _sides(count: int, test_share: float) -> tuple[int, int, int]:
+  """Returns about how many of so many images are for (train, validation, test)."""
+  test = round(test_share * count)
   validation = round(splits.VALIDATION_FRACTION * (count - test))
   return count - test - validation, validation, test
-
-
-def _bytes_an_image(data: ml_collections.ConfigDict) -> int:
-  """As PNG, at the size that the source has."""
-  return _PHANTOM_BYTES if data.source == 'fetal_phantom' else _PUBLISHED_BYTES // PUBLISHED

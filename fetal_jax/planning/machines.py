@@ -1,4 +1,4 @@
-"""Devices and how long they take: published peaks, and what a program reaches of them."""
+"""Devices and their speed: published peaks, and the time that a program takes on them."""
 
 import dataclasses
 import os
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from fetal_jax.planning.program import Cost
 
-# The share of the published peak that convolutions and matrix products of these sizes are taken to reach.
+# The share of the published peak that convolutions and matrix products of these sizes are assumed to reach.
 REACH = 0.5
-# Seconds that an operation takes on an accelerator however small it is; several are fused into one.
+# Least seconds an operation on an accelerator; several are fused into one.
 LAUNCH = 1e-6
 
 # A CPU's constants were fitted to 16 programs (diffusion, sampling and all five families, small and large) on two cores:
@@ -29,14 +29,14 @@ class Device:
 
   Attributes:
     name: for tables.
-    flops: peak of dense matrix products a second, of each, in the dtype of the run.
-    bandwidth: bytes a second that operations write, of each.
-    memory: bytes that programs may use, of each, or None where nobody knows.
-    launch: seconds that an operation takes however small it is.
+    flops: peak FLOP/s of one device in dense matrix products, in the dtype of the run.
+    bandwidth: bytes a second that operations of one device write.
+    memory: bytes of one device that programs may use; None if unknown.
+    launch: least seconds an operation.
     reach: share of `flops` that large products reach.
-    count: how many share a batch.
-    wide: computes in float32, not in bfloat16.
-    fused: does not store what is made element by element.
+    count: devices that share a batch.
+    wide: whether it computes in float32, not in bfloat16.
+    fused: whether results of elementwise operations are not stored.
   """
 
   name: str
@@ -50,14 +50,14 @@ class Device:
   fused: bool = True
 
   def seconds(self, cost: Cost) -> float:
-    """Of a program: its products, what it writes, and its operations, one after the other."""
+    """Returns the seconds of a program: its products, what it writes, and its operations, one after the other."""
     work = cost.flops / (self.reach * self.flops) + cost.bytes / self.bandwidth
     return work / self.count + cost.operations * self.launch
 
 
 @dataclasses.dataclass(frozen=True)
 class _Published:
-  """TFLOP/s of dense products in bfloat16 and float32 as JAX does them by default; GB/s; GiB."""
+  """TFLOP/s of dense products in bfloat16 and float32 as JAX computes them by default; GB/s; GiB."""
 
   bfloat16: float
   float32: float
@@ -65,8 +65,8 @@ class _Published:
   memory: float
 
 
-# From the makers' data sheets. JAX multiplies float32 on TPUs in bfloat16 and on Ampere and later in TF32; V100 and T4 know
-# no bfloat16 and do it in float32.
+# From the makers' data sheets. JAX multiplies float32 on TPUs in bfloat16 and on Ampere and later in TF32; V100 and T4
+# have no bfloat16 and use float32.
 _PUBLISHED = {
   'TPU v4': _Published(275, 275, 1228, 32),
   'TPU v5e': _Published(197, 197, 819, 16),
@@ -85,7 +85,7 @@ _JAX_NAMES = {'TPU v5 lite': 'TPU v5e', 'TPU v5': 'TPU v5p', 'TPU v6 lite': 'TPU
 
 
 def published(name: str, dtype: str, count: int = 1) -> Device:
-  """A device of the table, or several; `dtype` is bfloat16 or float32."""
+  """Returns one or several devices of the table; `dtype` is bfloat16 or float32."""
   row = _PUBLISHED[name]
   return Device(
     f'{count} x {name}',
@@ -98,7 +98,7 @@ def published(name: str, dtype: str, count: int = 1) -> Device:
 
 
 def find(kind: str) -> str | None:
-  """The name in the table of what JAX calls `kind`, such as `NVIDIA A100-SXM4-80GB`; None if it is not there."""
+  """Returns the table's name of what JAX calls `kind`, such as `NVIDIA A100-SXM4-80GB`; None if it has none."""
   if kind in _JAX_NAMES:
     return _JAX_NAMES[kind]
   words = kind.replace('-', ' ').split()
@@ -107,7 +107,7 @@ def find(kind: str) -> str | None:
 
 
 def here(dtype: str) -> Device:
-  """The devices that JAX finds: of the table, or else measured."""
+  """Returns the devices that JAX finds, as in the table, or else measured."""
   devices = jax.devices()
   name, count = find(devices[0].device_kind), len(devices)
   if name:
@@ -115,7 +115,7 @@ def here(dtype: str) -> Device:
     device = published(name, dtype, count)
     return dataclasses.replace(device, memory=stats.get('bytes_limit', device.memory))
   cores, pages = cpu_cores(), os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-  # Of an unknown kind; the devices of a CPU are its cores, and a product takes them all.
+  # A device that is not in the table. The devices of a CPU are its cores, and a product uses them all.
   return Device(
     f'{cores} CPU cores' if devices[0].platform == 'cpu' else f'{count} x {devices[0].device_kind}',
     flops=measure_peak(dtype) / count,
@@ -130,12 +130,12 @@ def here(dtype: str) -> Device:
 
 
 def cpu_cores() -> int:
-  """That this process may use."""
+  """Returns how many cores this process may use."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def measure_peak(dtype: str, side: int = 2048, seconds: float = 1.0) -> float:
-  """FLOP/s of the fastest product of two square matrices within so many seconds."""
+  """Measures the FLOP/s of the fastest product of two square matrices within so many seconds."""
   matrix = jnp.ones((side, side), dtype)
   product = jax.jit(jnp.matmul)
   product(matrix, matrix).block_until_ready()

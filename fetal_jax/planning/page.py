@@ -1,30 +1,56 @@
-"""A plan as text for a terminal."""
+"""A plan, and its text for a terminal."""
 
+import dataclasses
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import ml_collections
 
 from fetal_jax.planning import machines
-from fetal_jax.planning.stages import Memory
+from fetal_jax.planning.images import Images
+from fetal_jax.planning.machines import Device
+from fetal_jax.planning.stages import Memory, Stages
 from fetal_jax.runtime.units import duration, size
 
-if TYPE_CHECKING:
-  from fetal_jax.planning.plan import Plan
-
 WIDTH = 110
-# Programs need some room between the pieces.
+# The share of a device's memory that programs can fill: fragmentation takes the rest.
 _FILL = 0.9
 
 
-def text(plan: 'Plan') -> str:
-  """All of it."""
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """Cost of a run on one machine.
+
+  Attributes:
+    device: the machine.
+    seconds: time of every row of `Stages.works`, compilation included.
+    activations: bytes of every row of `Stages.memories`, on each of its devices.
+  """
+
+  device: Device
+  seconds: tuple[float, ...]
+  activations: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Cost of a run: the first column is this machine, the others are published devices."""
+
+  config: ml_collections.ConfigDict
+  images: Images
+  stages: Stages
+  columns: tuple[Column, ...]
+
+
+def text(plan: Plan) -> str:
+  """Returns the whole page."""
   config, images = plan.config, plan.images
-  size, channels = config.data.image_size, config.data.channels
+  side, channels = config.data.image_size, config.data.channels
   return '\n'.join(
     [
       f'Plan of {config.name}: {images.total:,} images ({config.data.source}, {images.origin}) of {images.classes} classes at '
-      f'{size} x {size} x {channels}:',
+      f'{side} x {side} x {channels}:',
       f'{images.train:,} train, {images.validation:,} validation, {images.test:,} test.',
       '',
       *_parameters(plan),
@@ -40,12 +66,12 @@ def text(plan: 'Plan') -> str:
   )
 
 
-def _parameters(plan: 'Plan') -> list[str]:
+def _parameters(plan: Plan) -> list[str]:
   parameters = [f'{name} {number(count)}' for name, count in plan.stages.parameters.items()]
   return textwrap.wrap(f'Parameters: {", ".join(parameters)}.', WIDTH)
 
 
-def _time(plan: 'Plan') -> list[str]:
+def _time(plan: Plan) -> list[str]:
   header = ('time', '', 'FLOPs', *(column.device.name for column in plan.columns))
   flops = [work.cost().flops for work in plan.stages.works]
   rows = [
@@ -56,15 +82,15 @@ def _time(plan: 'Plan') -> list[str]:
   return table([header, *rows, total], left=2)
 
 
-def _memory(plan: 'Plan') -> list[str]:
+def _memory(plan: Plan) -> list[str]:
   names = [column.device.name.split(' x ')[-1] for column in plan.columns]
-  sizes = [f', {size(c.device.memory)}' if c.device.memory else '' for c in plan.columns]
+  sizes = [f', {size(column.device.memory)}' if column.device.memory else '' for column in plan.columns]
   rows: list[tuple[str, ...]] = [('memory of a device', 'state', *map(str.__add__, names, sizes))]
   advice = []
   for i, memory in enumerate(plan.stages.memories):
     cells = []
     for column in plan.columns:
-      # Only here is it known over how many devices weights may be spread.
+      # The mesh of the config is that of this machine, so only here are weights spread over devices.
       state = memory.state / (plan.config.mesh.fsdp if column is plan.columns[0] else 1)
       room = _FILL * (column.device.memory or math.inf) - state
       fits = column.activations[i] <= room
@@ -78,7 +104,7 @@ def _memory(plan: 'Plan') -> list[str]:
 
 
 def _remedy(memory: Memory, activations: float, room: float) -> str:
-  """What to set so that it fits."""
+  """Returns the setting with which it fits."""
   if memory.what == 'diffusion':
     whole = activations * memory.parts
     for parts in range(memory.parts + 1, memory.batch + 1):
@@ -90,7 +116,7 @@ def _remedy(memory: Memory, activations: float, room: float) -> str:
   return 'a smaller --config.classify.batch_size'
 
 
-def _disk(plan: 'Plan') -> list[str]:
+def _disk(plan: Plan) -> list[str]:
   disk = plan.stages.disk
   what = {
     'data': 'the source, and its images as training reads them',
@@ -102,7 +128,7 @@ def _disk(plan: 'Plan') -> list[str]:
   return table([('disk', '', ''), *rows, ('all', '', size(sum(disk.values())))], left=2)
 
 
-def _assumptions(plan: 'Plan') -> list[str]:
+def _assumptions(plan: Plan) -> list[str]:
   here = plan.columns[0].device
   compiling = sum(work.compiled for work in plan.stages.works) * machines.COMPILE_SECONDS
   accelerators = f'{machines.REACH:.0%} of the published peak, the bandwidth of the memory, {1e6 * machines.LAUNCH:g} µs an operation'
@@ -122,7 +148,7 @@ def _assumptions(plan: 'Plan') -> list[str]:
 
 
 def number(value: float) -> str:
-  """For example `105 M` or `3.1 E`; `-` for nothing."""
+  """Formats a count, for example `105 M` or `3.1 E`; `-` for 0."""
   for power, letter in ((18, 'E'), (15, 'P'), (12, 'T'), (9, 'G'), (6, 'M'), (3, 'k')):
     if value >= 10**power:
       return f'{value / 10**power:.3g} {letter}'
@@ -130,7 +156,7 @@ def number(value: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], left: int) -> list[str]:
-  """Lines of aligned columns, the first `left` of them to the left, a rule under the header."""
+  """Returns lines of aligned columns, the first `left` of them to the left, a rule under the header."""
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = [
     '  '.join(

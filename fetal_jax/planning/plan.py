@@ -1,40 +1,14 @@
 """The plan stage: time, memory and disk of a run, before anything is spent. Prints; writes nothing."""
 
-import dataclasses
-
 import ml_collections
 
+from fetal_jax.planning import images as images_lib
 from fetal_jax.planning import machines, page
-from fetal_jax.planning.images import Images, find
+from fetal_jax.planning import stages as stages_lib
 from fetal_jax.planning.machines import Device
+from fetal_jax.planning.page import Column, Plan
 from fetal_jax.planning.stages import Stages
-from fetal_jax.planning.stages import make as make_stages
 from fetal_jax.runtime import devices, files
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-  """What the run costs on a machine.
-
-  Attributes:
-    device: the machine.
-    seconds: of every row of `Stages.works`, compilation included.
-    activations: bytes of every row of `Stages.memories`, on each of its devices.
-  """
-
-  device: Device
-  seconds: tuple[float, ...]
-  activations: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """What `run` prints: columns are this machine and then others."""
-
-  config: ml_collections.ConfigDict
-  images: Images
-  stages: Stages
-  columns: tuple[Column, ...]
 
 
 def run(config: ml_collections.ConfigDict, workdir: files.PathLike | None = None) -> bool:
@@ -42,10 +16,10 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike | None = None
 
   Args:
     config: of the run.
-    workdir: looked into for the number of images, and otherwise left alone; may not exist.
+    workdir: says how many images there are, if they are prepared; nothing is written there, and it may be missing.
 
   Returns:
-    False: there is nothing that a later stage could use.
+    False: no later stage has anything to use.
 
   Raises:
     UserError: the source of the images is not as it must be.
@@ -56,8 +30,17 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike | None = None
 
 def make(config: ml_collections.ConfigDict, workdir: files.PathLike | None = None) -> Plan:
   """Works out the plan, for this machine and for `machines.COLUMNS`."""
-  images = find(config, workdir)
-  stages = make_stages(config, images)
+  data = config.data
+  images = images_lib.find(
+    workdir,
+    source=data.source,
+    path=data.path,
+    split=data.split,
+    seed=config.seed,
+    test_fraction=data.test_fraction,
+    phantom_images=data.phantom_images,
+  )
+  stages = stages_lib.make(config, images)
   here = str(devices.compute_dtype(config.dtype))
   # On accelerators `auto` is bfloat16, whatever it is here.
   elsewhere = 'bfloat16' if config.dtype == 'auto' else here

@@ -1,4 +1,4 @@
-"""What a program costs, read off its jaxpr: nothing is compiled and no array is made."""
+"""Cost and memory of a program, counted in its jaxpr: nothing is compiled and no array is made."""
 
 import dataclasses
 import math
@@ -7,73 +7,27 @@ from typing import Any
 
 import jax
 
-# Operations that a compiler folds into others: they move no numbers of their own.
-_FREE = frozenset(
-  (
-    *('broadcast_in_dim', 'reshape', 'squeeze', 'transpose', 'convert_element_type', 'copy', 'iota'),
-    *('stop_gradient', 'optimization_barrier'),
-  )
-)
-# Those that are made element by element.
-_CHEAP = _FREE | frozenset(
-  (
-    *(
-      'abs',
-      'add',
-      'add_any',
-      'and',
-      'clamp',
-      'concatenate',
-      'cos',
-      'div',
-      'eq',
-      'erf',
-      'erf_inv',
-      'exp',
-      'expm1',
-    ),
-    *(
-      'floor',
-      'ge',
-      'gt',
-      'integer_pow',
-      'is_finite',
-      'le',
-      'log',
-      'log1p',
-      'logistic',
-      'lt',
-      'max',
-      'min',
-      'mul',
-    ),
-    *(
-      'ne',
-      'neg',
-      'not',
-      'or',
-      'pad',
-      'pow',
-      'rev',
-      'rsqrt',
-      'select_n',
-      'shift_left',
-      'shift_right_logical',
-    ),
-    *('sign', 'sin', 'slice', 'split', 'sqrt', 'square', 'sub', 'tanh', 'xor', 'bitcast_convert_type'),
-  )
-)
-_MOST_SOURCES = 4  # of something that is made again; more would keep too much alive
+# Operations that a compiler folds into others.
+_FOLDED = 'broadcast_in_dim reshape squeeze transpose convert_element_type copy iota stop_gradient optimization_barrier'
+# Operations that work element by element or move elements.
+_ELEMENTWISE = """
+  abs add add_any and bitcast_convert_type clamp concatenate cos div eq erf erf_inv exp expm1 floor ge gt integer_pow
+  is_finite le log log1p logistic lt max min mul ne neg not or pad pow rev rsqrt select_n shift_left shift_right_logical
+  sign sin slice split sqrt square sub tanh xor
+"""
+_FREE = frozenset(_FOLDED.split())
+_CHEAP = _FREE | frozenset(_ELEMENTWISE.split())
+_MOST_SOURCES = 4  # arrays that a recomputed result may need; more would keep too much alive
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """Of a program, or of several.
+  """Cost of a program, or of several.
 
   Attributes:
     flops: floating-point operations of convolutions and matrix products, two a multiply-add.
     bytes: what all operations write, before a compiler fuses them.
-    operations: that are carried out, a loop's body as often as it runs, before a compiler fuses them.
+    operations: operations carried out, a loop's body as often as it runs, before a compiler fuses them.
   """
 
   flops: float = 0.0
@@ -88,22 +42,22 @@ class Cost:
 
 
 def trace(function: Callable[..., Any], *args: Any) -> Any:
-  """The program (jaxpr) of a call with arrays, or their shapes, as arguments."""
+  """Returns the program (jaxpr) of a call with arrays, or their shapes, as arguments."""
   return jax.make_jaxpr(function)(*args).jaxpr
 
 
 def trace_with_shapes(function: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
-  """`trace`, and the shapes of what the call returns, as `jax.eval_shape` tells them."""
+  """Returns `trace`, and the shapes of the results as from `jax.eval_shape`."""
   program, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
   return program.jaxpr, shapes
 
 
 def cost(program: Any, *, wide: bool = False) -> Cost:
-  """Counts the program as written, loops as often as they run; of a conditional the dearest branch.
+  """Counts the program as written, loops as often as they run, and of a conditional the branch that costs most.
 
   Args:
     program: from `trace`.
-    wide: take what it makes in bfloat16 for float32: as if it had been traced with that.
+    wide: count bfloat16 arrays as float32, as if the program had been traced in float32.
   """
   total = Cost()
   for equation in _needed(program):
@@ -119,7 +73,7 @@ def cost(program: Any, *, wide: bool = False) -> Cost:
 
 
 def _flops(equation: Any) -> float:
-  """Of a convolution or a matrix product; others have none that count."""
+  """Returns the FLOPs of a convolution or a matrix product; 0 for other operations."""
   name, params = equation.primitive.name, equation.params
   if name == 'dot_general':
     (contracted, _), _ = params['dimension_numbers']
@@ -128,7 +82,7 @@ def _flops(equation: Any) -> float:
   if name == 'conv_general_dilated':
     kernel = equation.invars[1].aval.shape
     out_features = kernel[params['dimension_numbers'].rhs_spec[0]]
-    # Zeros that are put between the pixels (the gradient of a stride) are no work.
+    # Zeros between the pixels (in the gradient of a stride) cost nothing.
     macs = math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / out_features
     return 2 * macs / math.prod(params['lhs_dilation'])
   if name.startswith('dot_product_attention'):
@@ -139,7 +93,7 @@ def _flops(equation: Any) -> float:
 
 
 def size(program: Any) -> int:
-  """Operations as written, a loop's body once: what a compiler has to look at."""
+  """Counts operations as written, a loop's body once: the work of a compiler."""
   count = 0
   for equation in program.eqns:
     inner = _within(equation)
@@ -148,15 +102,15 @@ def size(program: Any) -> int:
 
 
 def live_bytes(program: Any, *, donated: bool = False, fused: bool = False, wide: bool = False) -> int:
-  """The most bytes that are alive at once beside the arguments, in the order in which the program is written.
+  """Returns the most bytes alive at once, arguments aside, in the order in which the program is written.
 
-  An estimate of what a device needs: compilers also reorder, and compute again what is cheap.
+  This estimates what a device needs; compilers also reorder operations, and recompute cheap ones.
 
   Args:
     program: from `trace`.
-    donated: results take the place of arguments, as those of a training step do.
-    fused: what is made element by element is not stored but made where it is used, as accelerators' compilers do.
-    wide: as of `cost`.
+    donated: results take the place of arguments, as in a training step.
+    fused: results of elementwise operations are not stored but computed where they are used, as on accelerators.
+    wide: as in `cost`.
   """
   equations = list(_needed(program))[::-1]
   results = {variable for variable in program.outvars if _is_variable(variable)}
@@ -185,7 +139,7 @@ def live_bytes(program: Any, *, donated: bool = False, fused: bool = False, wide
     made = sum(sizes[variable] for variable in equation.outvars)
     live += made
     within = max((live_bytes(inner, fused=fused, wide=wide) for inner in _within(equation)), default=0)
-    # What a called program puts out is among what is alive in it; a loop collects or carries it beside.
+    # The results of a called program are among what is alive in it; a loop has its results beside its body.
     most = max(most, live + (within if equation.primitive.name == 'scan' else max(within - made, 0)))
     gone = [variable for variable in ends.get(i, ()) if variable not in kept]
     unused = [variable for variable in equation.outvars if variable not in last and variable not in kept]
@@ -194,13 +148,13 @@ def live_bytes(program: Any, *, donated: bool = False, fused: bool = False, wide
 
 
 def _is_narrowing(equation: Any) -> bool:
-  """Whether it turns float32 into bfloat16 or back."""
+  """Returns whether an equation converts float32 to bfloat16 or back."""
   dtypes = {v.aval.dtype.name for v in (*equation.invars, *equation.outvars)}
   return dtypes == {'float32', 'bfloat16'}
 
 
 def _is_cheap(equation: Any) -> bool:
-  """Whether it works element by element, or moves elements about, and nothing else."""
+  """Returns whether an equation only works element by element or moves elements."""
   inner = _within(equation)
   if inner and equation.primitive.name not in ('scan', 'cond', 'while'):
     return all(_is_cheap(e) for part in inner for e in part.eqns)
@@ -208,12 +162,12 @@ def _is_cheap(equation: Any) -> bool:
 
 
 def tree_bytes(shapes: Any) -> int:
-  """Of all arrays of a pytree, or of their shapes."""
+  """Returns the bytes of all arrays, or shapes of arrays, in a pytree."""
   return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
 def _needed(program: Any) -> Iterator[Any]:
-  """The equations that results depend on, from the last: compilers leave out the others, such as unused gradients."""
+  """Yields the equations that results depend on, from the last. Compilers drop the others, such as unused gradients."""
   needed = {variable for variable in program.outvars if _is_variable(variable)}
   for equation in reversed(program.eqns):
     if any(variable in needed for variable in equation.outvars):
@@ -233,12 +187,12 @@ def _bytes(variable: Any, wide: bool) -> int:
 
 
 def _within(equation: Any) -> list[Any]:
-  """`_inner`, or the branches of a conditional."""
+  """Returns `_inner`, or the branches of a conditional."""
   return [branch.jaxpr for branch in equation.params.get('branches', ())] or _inner(equation.params)
 
 
 def _inner(params: Mapping[str, Any]) -> list[Any]:
-  """The programs within an equation: of jit, scan, remat, custom derivatives."""
+  """Returns the programs within an equation: of jit, scan, remat, custom derivatives."""
   return [
     getattr(params[key], 'jaxpr', params[key])
     for key in ('jaxpr', 'call_jaxpr', 'fun_jaxpr')

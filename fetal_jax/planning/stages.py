@@ -1,4 +1,4 @@
-"""What every stage of a run computes, keeps in memory and writes, from the shapes of its arrays alone."""
+"""Work, memory and disk of every stage of a run, from the shapes of its arrays alone."""
 
 import dataclasses
 import functools
@@ -19,12 +19,12 @@ from fetal_jax.planning.images import Images
 from fetal_jax.planning.program import Cost
 from fetal_jax.train import classify_step, diffusion_step, overview, regimes
 
-# Seconds of one core for an image to be read, stored, read again and resized; or drawn.
+# Seconds that one core takes to read, store, read again and resize an image; or to draw it.
 _PREPARE_SECONDS = {'fetal_planes_db': 0.015, 'image_folder': 0.015, 'fetal_phantom': 0.006}
 _REPORT_SECONDS, _EVALUATE_SECONDS = 10.0, 15.0
 _PNG_BYTES = 0.6  # a pixel and channel, of ultrasound at 128 px
-_FEATURES = 2048  # numbers that stand for an image when copies are looked for; in pixels 32 x 32
-_BATCH = 32  # images a dispatch, where that is left to be found
+_FEATURES = 2048  # length of an image's features in the search for copies; in pixels it is 32 x 32
+_BATCH = 32  # images a dispatch, where the config leaves it to be found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Work:
   """A row of the plan.
 
   Attributes:
-    stage: of the flow.
-    what: in words.
+    stage: name of the stage.
+    what: the work in words.
     runs: (program, how often it runs).
-    products: FLOPs beside those.
-    core_seconds: on the host, over all cores.
-    host_seconds: on the host, on one core.
+    products: FLOPs that are not in `runs`.
+    core_seconds: seconds on the host, divided among all cores.
+    host_seconds: seconds on the host, on one core.
     compiled: operations to compile.
   """
 
@@ -50,20 +50,20 @@ class Work:
   compiled: int = 0
 
   def cost(self, *, wide: bool = False) -> Cost:
-    """On the devices; `wide` as of `program.cost`."""
+    """Returns the cost on the devices; `wide` as in `program.cost`."""
     return sum((program.cost(run, wide=wide) * times for run, times in self.runs), Cost(self.products))
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-  """What a program needs, all of it on one device.
+  """Memory of a program that runs on one device.
 
   Attributes:
-    what: in words.
-    program: that needs it.
+    what: the program in words.
+    program: the program that needs it.
     state: bytes of weights, optimisers and averages: exact.
     batch: images a dispatch or training step.
-    parts: of a training step, that are computed one after the other; 0 where nothing is trained.
+    parts: microbatches of a training step, computed one after the other; 0 where nothing is trained.
   """
 
   what: str
@@ -73,23 +73,23 @@ class Memory:
   parts: int
 
   def activations(self, *, fused: bool, wide: bool) -> int:
-    """Bytes beside the state: an estimate.
+    """Estimates the bytes beside the state.
 
-    Of what compilers said it was 0.8 to 1.3 times on CPUs (seven programs, not fused), and 0.65 to 1.5 times on a TPU
-    v5e (three programs, fused).
+    The estimate was 0.8 to 1.3 times what compilers report on CPUs (seven programs, not fused), and 0.65 to 1.5
+    times on a TPU v5e (three programs, fused).
     """
     return program.live_bytes(self.program, donated=self.parts > 0, fused=fused, wide=wide)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-  """Of a whole run.
+  """Work, memory and disk of a whole run.
 
   Attributes:
-    works: in the order of the flow.
-    memories: of what is trained and drawn.
-    parameters: of each network.
-    disk: bytes by what they are.
+    works: rows in the order of the flow.
+    memories: memory of training and sampling.
+    parameters: number of parameters of each network.
+    disk: bytes by folder of the workdir.
   """
 
   works: tuple[Work, ...]
@@ -100,7 +100,7 @@ class Stages:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-  """What one stage, or one model of it, adds to `Stages`; `forward` is a pass over so many images in evaluation."""
+  """Share of `Stages` of one stage, or of one model; `forward` is an evaluation program and its batch size."""
 
   works: tuple[Work, ...]
   memories: tuple[Memory, ...]
@@ -142,16 +142,55 @@ def make(config: ml_collections.ConfigDict, images: Images) -> Stages:
 def _diffusion(
   config: ml_collections.ConfigDict, images: Images, shape: tuple[int, int, int], synthetic: int
 ) -> _Part:
-  """The diffusion stage, with its previews and held-out images, and the sample stage."""
-  c = config.diffusion
+  """Plans the diffusion stage, with its previews and held-out images, and the sample stage."""
+  diffusion = config.diffusion
   nets = networks.make_diffusion_networks(config, images.classes)
+  begin, step, state = _trace_training(config, nets, shape)
+  state_bytes = program.tree_bytes(state)
+  programs, runs = [begin, step], [(step, float(diffusion.steps))]
+  works: list[Work] = []
+  memories = [Memory('diffusion', step, state_bytes, diffusion.batch_size, diffusion.microbatches)]
+  if 'unet' in nets:
+    drawn, memory = _sample(config, nets, state.params, shape, synthetic)
+    works.append(drawn)
+    memories.append(memory)
+    # A preview costs as many steps of as many images, whatever the method.
+    previews = -(-diffusion.steps // diffusion.preview_every) * images.classes * diffusion.preview_per_class
+    share = previews * diffusion.preview_steps / (synthetic * config.sample.steps)
+    runs += [(run, times * share) for run, times in drawn.runs]
+    programs.append(memory.program)
+  if 'guide' in nets:
+    guide, batch = nets['guide'], diffusion.batch_size
+    x, t = _array((batch, *shape)), _array((batch,), 'int32')
+    held_out = program.trace(lambda p, x, t: guide.apply({'params': p}, x, t), state.params['guide'], x, t)
+    evaluations = -(-diffusion.steps // diffusion.eval_every) * diffusion_step.QUARTILES * images.validation
+    runs.append((held_out, evaluations / batch))
+    programs.append(held_out)
+  train = Work(
+    'diffusion',
+    f'{diffusion.steps:,} steps of {diffusion.batch_size} images',
+    tuple(runs),
+    compiled=sum(map(program.size, programs)),
+  )
+  # One more checkpoint is being written.
+  kept = min(diffusion.keep_checkpoints, -(-diffusion.steps // diffusion.checkpoint_every)) + 1
+  return _Part(
+    (train, *works),
+    tuple(memories),
+    {name: overview.count_parameters(params) for name, params in state.params.items()},
+    kept * state_bytes,
+  )
+
+
+def _trace_training(
+  config: ml_collections.ConfigDict, nets: Mapping[str, Any], shape: tuple[int, int, int]
+) -> tuple[Any, Any, Any]:
+  """Returns the programs that initialise and update the diffusion networks, and the shapes of their state."""
+  diffusion = config.diffusion
   optimizers, key = diffusion_step.make_optimizers(config), _key()
+  ema_rates = tuple(diffusion.ema_rates)
   init = functools.partial(
-    diffusion_step.init_state,
-    nets=nets,
-    optimizers=optimizers,
-    image_shape=shape,
-    ema_rates=tuple(c.ema_rates),
+    diffusion_step.init_state, nets=nets, optimizers=optimizers, image_shape=shape, ema_rates=ema_rates
   )
   begin, state = program.trace_with_shapes(init, key)
 
@@ -161,47 +200,17 @@ def _diffusion(
       optimizers,
       networks.make_training_process(config),
       key=key,
-      microbatches=c.microbatches,
-      random_flip=c.random_flip,
-      ema_rates=tuple(c.ema_rates),
-      ema_warmup=c.ema_warmup,
+      microbatches=diffusion.microbatches,
+      random_flip=diffusion.random_flip,
+      ema_rates=ema_rates,
+      ema_warmup=diffusion.ema_warmup,
     )(state, batch)
 
-  batch = {'images': _array((1, c.batch_size, *shape), 'uint8'), 'labels': _array((1, c.batch_size), 'int32')}
-  step = program.trace(update, state, batch, key)
-  programs, runs = [begin, step], [(step, float(c.steps))]
-  works, memories = [], []
-  state_bytes = program.tree_bytes(state)
-  memories.append(Memory('diffusion', step, state_bytes, c.batch_size, c.microbatches))
-  if 'unet' in nets:
-    drawn, memory = _sample(config, nets, state.params, shape, synthetic)
-    works.append(drawn)
-    memories.append(memory)
-    # A preview costs as many steps of as many images, whatever the method.
-    previews = -(-c.steps // c.preview_every) * images.classes * c.preview_per_class
-    share = previews * c.preview_steps / (synthetic * config.sample.steps)
-    runs += [(run, times * share) for run, times in drawn.runs]
-    programs.append(memory.program)
-  if 'guide' in nets:
-    x, t = _array((c.batch_size, *shape)), _array((c.batch_size,), 'int32')
-    guide = nets['guide']
-    held_out = program.trace(lambda p, x, t: guide.apply({'params': p}, x, t), state.params['guide'], x, t)
-    evaluations = -(-c.steps // c.eval_every) * diffusion_step.QUARTILES * images.validation
-    runs.append((held_out, evaluations / c.batch_size))
-    programs.append(held_out)
-  train = Work(
-    'diffusion',
-    f'{c.steps:,} steps of {c.batch_size} images',
-    tuple(runs),
-    compiled=sum(map(program.size, programs)),
-  )
-  kept = min(c.keep_checkpoints, -(-c.steps // c.checkpoint_every)) + 1  # one being written
-  return _Part(
-    (train, *works),
-    tuple(memories),
-    {name: overview.count_parameters(params) for name, params in state.params.items()},
-    kept * state_bytes,
-  )
+  batch = {
+    'images': _array((1, diffusion.batch_size, *shape), 'uint8'),
+    'labels': _array((1, diffusion.batch_size), 'int32'),
+  }
+  return begin, program.trace(update, state, batch, key), state
 
 
 def _sample(
@@ -211,38 +220,39 @@ def _sample(
   shape: tuple[int, int, int],
   synthetic: int,
 ) -> tuple[Work, Memory]:
-  c = config.sample
-  scale = c.guidance_scale if 'guide' in nets else 0.0
-  process = networks.make_sampling_process(config, c.method, c.steps)
-  batch = c.batch_size or _BATCH
+  """Plans the sample stage."""
+  sample = config.sample
+  scale = sample.guidance_scale if 'guide' in nets else 0.0
+  process = networks.make_sampling_process(config, sample.method, sample.steps)
+  batch = sample.batch_size or _BATCH
   indices = _array((batch,), 'int32')
 
   def traced(scale: float) -> tuple[Any, dict[str, Any]]:
     weights = {name: params[name] for name in (('unet', 'guide') if scale else ('unet',))}
-    sample = make_sample(
+    draw_images = make_sample(
       nets['unet'],
       nets.get('guide'),
       process,
       image_shape=shape,
-      method=c.method,
+      method=sample.method,
       guidance_scale=scale,
-      guidance_at=c.guidance_at,
-      eta=c.eta,
-      clip=None if c.clip == 'none' else c.clip,
+      guidance_at=sample.guidance_at,
+      eta=sample.eta,
+      clip=None if sample.clip == 'none' else sample.clip,
     )
 
     def draw(params: Any, key: jax.Array, indices: jax.Array, labels: jax.Array) -> jax.Array:
-      return sample(params, image_keys(key, indices), labels)
+      return draw_images(params, image_keys(key, indices), labels)
 
     return program.trace(draw, weights, _key(), indices, indices), weights
 
   drawn, weights = traced(scale)
   runs = [(drawn, synthetic / batch)]
-  if scale and c.guidance_interval:
-    low, high = c.guidance_interval
+  if scale and sample.guidance_interval:
+    low, high = sample.guidance_interval
     share = float(np.mean((process.timesteps >= low) & (process.timesteps <= high)))
     runs = [(drawn, share * synthetic / batch), (traced(0.0)[0], (1 - share) * synthetic / batch)]
-  what = f'{synthetic:,} images, {c.method} {c.steps}, {f"guidance {scale:g}" if scale else "no guidance"}'
+  what = f'{synthetic:,} images, {sample.method} {sample.steps}, {f"guidance {scale:g}" if scale else "no guidance"}'
   return (
     Work('sample', what, tuple(runs), compiled=program.size(drawn)),
     Memory('sample', drawn, program.tree_bytes(weights), batch, 0),
@@ -256,64 +266,69 @@ def _classifier(
   shape: tuple[int, int, int],
   synthetic: int,
 ) -> _Part:
-  """All runs of one model: those of the classify stage, and those on filtered images."""
-  c = config.classify
+  """Plans all runs of one model: those of the classify stage, and those on filtered images."""
+  classify = config.classify
   net: Any = networks.make_classifier(config, model, images.classes)
-  optimizer, key = optax.adam(c.learning_rate), _key()
+  optimizer, key = optax.adam(classify.learning_rate), _key()
   init = functools.partial(classify_step.init_state, net=net, optimizer=optimizer, image_shape=shape)
   begin, state = program.trace_with_shapes(init, key)
   update = classify_step.make_update(
-    net, optimizer, mean=c.mean, std=c.std, rotation_degrees=c.rotation_degrees, flips=c.flips
+    net,
+    optimizer,
+    mean=classify.mean,
+    std=classify.std,
+    rotation_degrees=classify.rotation_degrees,
+    flips=classify.flips,
   )
   batch = {
-    'images': _array((1, c.batch_size, *shape), 'uint8'),
-    'labels': _array((1, c.batch_size), 'int32'),
-    'real': _array((1, c.batch_size), 'bool'),
+    'images': _array((1, classify.batch_size, *shape), 'uint8'),
+    'labels': _array((1, classify.batch_size), 'int32'),
+    'real': _array((1, classify.batch_size), 'bool'),
   }
   step = program.trace(update, state, batch, key)
   seen = program.trace(
-    lambda v, x: net.apply(v, x, train=False), state.variables, _array((c.eval_batch_size, *shape))
+    lambda v, x: net.apply(v, x, train=False), state.variables, _array((classify.eval_batch_size, *shape))
   )
-  selection = images.validation if c.protocol == 'honest' else images.test
-  names, works = regimes.of_model(model, c.regimes, c.curve, c.curve_models), []
+  selection = images.validation if classify.protocol == 'honest' else images.test
+  names, works = regimes.of_model(model, classify.regimes, classify.curve, classify.curve_models), []
   for stage, kept in (('classify', False), ('filter', True)):
     mine = [name for name in names if regimes.synthetic(name).kept == kept]
     if not mine:
       continue
     lengths = [_length(config, name, images, synthetic) for name in mine]
-    steps, epochs = (c.num_seeds * sum(values) for values in zip(*lengths, strict=True))
-    judged = epochs * selection + 2 * c.num_seeds * len(mine) * images.test
+    steps, epochs = (classify.num_seeds * sum(values) for values in zip(*lengths, strict=True))
+    judged = epochs * selection + 2 * classify.num_seeds * len(mine) * images.test
     works.append(
       Work(
         stage,
-        f'{model}, {_many(len(mine), "regime")}, {_many(c.num_seeds, "seed")}: {steps:,} steps of {c.batch_size}',
-        ((step, float(steps)), (seen, judged / c.eval_batch_size)),
+        f'{model}, {_many(len(mine), "regime")}, {_many(classify.num_seeds, "seed")}: {steps:,} steps of {classify.batch_size}',
+        ((step, float(steps)), (seen, judged / classify.eval_batch_size)),
         compiled=sum(map(program.size, (begin, step, seen))),
       )
     )
   return _Part(
     tuple(works),
-    (Memory(model, step, program.tree_bytes(state), c.batch_size, 1),),
+    (Memory(model, step, program.tree_bytes(state), classify.batch_size, 1),),
     {model: overview.count_parameters(state.variables['params'])},
-    len(names) * c.num_seeds * program.tree_bytes(state.variables),
-    (seen, c.eval_batch_size),
+    len(names) * classify.num_seeds * program.tree_bytes(state.variables),
+    (seen, classify.eval_batch_size),
   )
 
 
 def _length(config: ml_collections.ConfigDict, name: str, images: Images, synthetic: int) -> tuple[int, int]:
-  """(steps, epochs) of a run in regime `name`; the filter is taken to keep everything."""
-  c, regime = config.classify, regimes.get(name)
-  side = images.train if c.protocol == 'honest' else images.train + images.validation
+  """Returns (steps, epochs) of a run in regime `name`, as if the filter kept everything."""
+  classify, regime = config.classify, regimes.get(name)
+  side = images.train if classify.protocol == 'honest' else images.train + images.validation
   drawn = regime.count or len(regime.rounds) * synthetic // config.sample.rounds
-  epochs = c.epochs if regime.real else c.pretrain_epochs or c.epochs
-  epoch_steps = max(1, round((side * regime.real + drawn) / (c.batch_size * c.steps_per_call)))
-  return epochs * epoch_steps * c.steps_per_call, epochs
+  epochs = classify.epochs if regime.real else classify.pretrain_epochs or classify.epochs
+  epoch_steps = max(1, round((side * regime.real + drawn) / (classify.batch_size * classify.steps_per_call)))
+  return epochs * epoch_steps * classify.steps_per_call, epochs
 
 
 def _later(
   config: ml_collections.ConfigDict, images: Images, classifiers: list[_Part], synthetic: int
 ) -> list[Work]:
-  """The stages after the classifiers, whose judge is taken to be the dearest of them."""
+  """Plans the stages after the classifiers, with the most expensive of them as judge."""
   report = Work('report', 'figures and pages', host_seconds=_REPORT_SECONDS)
   if not classifiers:
     return [report]

@@ -51,6 +51,11 @@ def real_states(config):
   return jax.jit(init)(jax.random.key(0)), jax.jit(start)(jax.random.key(0))
 
 
+def find(config, workdir):
+  data = {key: config.data[key] for key in ('source', 'path', 'split', 'test_fraction', 'phantom_images')}
+  return images.find(workdir, seed=config.seed, **data)
+
+
 def numbers(tree) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
@@ -119,7 +124,7 @@ def test_drawing_grows_with_what_is_asked(config):
 
 def test_regimes_take_the_steps_that_training_takes(config):
   """round(images / batch) an epoch: 173 real and 48 synthetic a round, in batches of 16; validation is held out."""
-  found = images.find(config, None)
+  found = find(config, None)
   assert (found.train, found.validation, found.test) == (173, 19, 48)
   assert (found.classes, found.total) == (CLASSES, config.data.phantom_images)
   drawn = config.sample.rounds * config.sample.per_class * CLASSES
@@ -158,12 +163,12 @@ def test_what_does_not_fit_gets_advice(made):
   ('arguments', 'total', 'origin'),
   [
     ((), 12_400, 'as published'),
-    (('--config.data.path=nowhere.zip',), 12_400, 'as published, for nowhere.zip is not there'),
+    (('--config.data.path=nowhere.zip',), 12_400, 'as published, for nowhere.zip is missing'),
   ],
 )
 def test_images_that_are_not_there_are_those_published(arguments, total, origin):
   asked = ('--config.data.source=fetal_planes_db', '--config.data.split=official', *arguments)
-  found = images.find(tiny.make_config(MODEL, *asked), None)
+  found = find(tiny.make_config(MODEL, *asked), None)
   assert (found.total, found.classes, found.test, found.origin) == (total, 6, 5271, origin)
 
 
@@ -175,7 +180,7 @@ def test_an_archive_is_split_as_it_will_be(real_data):
     '--config.data.split=official',
     f'--config.data.path={archive}',
   )
-  found = images.find(tiny.make_config(MODEL, *asked), None)
+  found = find(tiny.make_config(MODEL, *asked), None)
   assert (found.train, found.validation, found.test, found.classes) == (863, 96, 392, 6)
 
 
@@ -185,18 +190,18 @@ def test_images_are_counted_where_they_are(tmp_path):
     for i in range(10):
       Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / 'mine' / name / f'{i}.png')
   asked = ('--config.data.source=image_folder', f'--config.data.path={tmp_path / "mine"}')
-  found = images.find(tiny.make_config(MODEL, *asked), None)
+  found = find(tiny.make_config(MODEL, *asked), None)
   assert (found.total, found.classes, found.test) == (30, 3, 6)
   assert found.source_bytes == sum(path.stat().st_size for path in tmp_path.glob('mine/*/*.png'))
   with pytest.raises(UserError, match='no such folder'):
-    images.find(tiny.make_config(MODEL, *asked[:1], '--config.data.path=nowhere'), None)
+    find(tiny.make_config(MODEL, *asked[:1], '--config.data.path=nowhere'), None)
 
 
 def test_a_prepared_workdir_knows_its_images(config, tmp_path):
   totals = {'train': 60, 'validation': 15, 'test': 25}
   info = tiny.split_file(num_images=100, totals=totals, class_names=('a', 'b', 'c'))
   prepared.write_info(tmp_path, info)
-  found = images.find(config, tmp_path)
+  found = find(config, tmp_path)
   assert (found.train, found.validation, found.test, found.classes) == (60, 15, 25, 3)
 
 
