@@ -106,6 +106,17 @@ def test_exchange_test_by_hand():
   )
 
 
+def test_exchange_test_counts_a_patients_images_and_needs_two_patients():
+  # Patients gain 3, 1 and -1 images, in total 3: of the 8 sums ±3 ±1 ±1 six are as extreme.
+  a = right_or_wrong([0, 0, 0, 0, 1], ['a', 'a', 'a', 'b', 'c'])
+  b = right_or_wrong([1, 1, 1, 1, 0], ['a', 'a', 'a', 'b', 'c'])
+  assert exchange_test(a, b) == pytest.approx(6 / 8)
+  # Two patients gain an image each: of the 4 sums ±1 ±1 two are as extreme.
+  assert exchange_test(
+    right_or_wrong([0, 0], list('ab')), right_or_wrong([1, 1], list('ab'))
+  ) == pytest.approx(2 / 4)
+
+
 def test_exchange_test_keeps_its_level_where_mcnemar_does_not():
   """Two equally good classifiers, each right or wrong for all 6 images of a patient together."""
   rng = np.random.default_rng(0)
