@@ -64,9 +64,14 @@ def test_damaged_lines_of_metrics_are_left_out(tmp_path, caplog):
 def test_a_file_is_whole_or_absent(tmp_path):
   path = tmp_path / 'folder' / 'text'
   files.write_text(path, 'before')
-  with pytest.raises(ZeroDivisionError), files.replacing(path) as temporary:
-    temporary.write_text('half')
-    _ = 1 / 0
+
+  def fail():
+    with files.replacing(path) as temporary:
+      temporary.write_text('half')
+      raise ZeroDivisionError
+
+  with pytest.raises(ZeroDivisionError):
+    fail()
   assert path.read_text() == 'before'
   assert list(path.parent.iterdir()) == [path]
 
@@ -76,5 +81,5 @@ def test_an_error_of_the_disk_names_the_file(tmp_path):
     raise OSError(28, 'No space left on device')
   assert error.value.filename == str(tmp_path / 'a')
   with pytest.raises(FileNotFoundError) as error, files.naming(tmp_path / 'a'):
-    open(tmp_path / 'b')
+    (tmp_path / 'b').read_text()
   assert error.value.filename == str(tmp_path / 'b')
