@@ -28,18 +28,18 @@ def from_torch(
   seed: int = 0,
   **kwargs: Any,
 ) -> dict[str, Any]:
-  """Flax variables of the classifier `name` from the state dict of its PyTorch reference.
+  """Makes the Flax variables of the classifier `name` from the state dict of its PyTorch reference.
 
   Args:
     name: a key of `fetal_jax.models.CLASSIFIERS`.
-    state_dict: arrays by PyTorch name, those of older published files included.
+    state_dict: arrays by PyTorch name; the names of older published files are understood.
     channels: channels of the images. 1 for weights made for 3 sums the first layer over its input channels,
       so that a grey image gives what it gave when repeated. None: as in the weights.
-    num_classes: another count than the weights' gets a fresh head, drawn by `seed`. None: as in weights.
-    image_size: of the ViT, whose position embeddings are interpolated (bicubic) where the size differs;
-      without meaning for the others. None: as in the weights.
-    seed: of a fresh head.
-    **kwargs: of the model's constructor, for networks of another depth or width.
+    num_classes: where it differs from the weights', the head is drawn fresh with `seed`. None: as in the weights.
+    image_size: for the ViT, whose position embeddings are interpolated (bicubic) where the size differs;
+      ignored for the others. None: as in the weights.
+    seed: seed of a fresh head.
+    **kwargs: keywords of the model's constructor, for networks of another depth or width.
 
   Returns:
     A nested dict of float32 numpy arrays: 'params', and 'batch_stats' where the network has them.
@@ -77,11 +77,11 @@ def fit(
 
   Args:
     name: a key of `fetal_jax.models.CLASSIFIERS`.
-    state_dict: as of `from_torch`.
-    variables: of the network, freshly initialised; of all but the head, only shapes are looked at.
+    state_dict: as in `from_torch`.
+    variables: of the network, freshly initialised; only the head's values are used, and the shapes of the others.
 
   Returns:
-    Variables as of `from_torch`, and what was done to the PyTorch entries that did not fit as they were.
+    Variables as from `from_torch`, and what was done to the PyTorch entries that did not fit as they were.
 
   Raises:
     UserError: the weights are not those of this network; the message names the entries.
@@ -100,7 +100,7 @@ def fit(
 
 
 def todays_names(name: str, state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The state dict with the names that the reference has today; entries that follow from others are left out."""
+  """Returns the state dict with the reference's present names, without entries that follow from others."""
   former = torchvision.FORMER_NAMES.get(name, ())
   # Swin's files also hold index tables, which follow from the window.
   return {
@@ -111,13 +111,13 @@ def todays_names(name: str, state_dict: Mapping[str, np.ndarray]) -> dict[str, n
 
 
 def _special(name: str) -> tuple[str, ...]:
-  """PyTorch's names of the first layer, the head's weight and bias, and the position embeddings."""
+  """Returns PyTorch's names of the first layer, the head's weight and bias, and the position embeddings."""
   leaves = ('stem.weight', 'head.weight', 'head.bias', 'pos_embedding')
   return tuple(rules.rename(leaf, RENAMES[name]) for leaf in leaves)
 
 
 def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """The state dict that the PyTorch reference of the classifier `name` loads: the inverse of `from_torch`.
+  """Makes the state dict that the PyTorch reference of the classifier `name` loads: the inverse of `from_torch`.
 
   PyTorch's `num_batches_tracked` is not among them; load with `strict=False` or add zeros.
   """

@@ -1,4 +1,4 @@
-"""Fits weights to a network of other channels, classes or image size than they were made for.
+"""Adapters that fit weights to a network of other channels, classes or image size than they were made for.
 
 An adapter takes one PyTorch entry and the array that the network has in its place, and returns the fitted entry
 and what was done, in words; or the entry as it was, and no words, where it is of another network altogether.
@@ -37,7 +37,7 @@ def fit(
 
 
 def sum_inputs(name: str, weight: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
-  """First layer [O, I, H, W] to one input channel: a grey image gives what it gave when repeated."""
+  """Fits a first layer [O, I, H, W] to one input channel: a grey image gives what it gave when repeated."""
   found, wanted = weight.shape[1], ours.shape[1]
   if found == wanted:
     return weight, ''
@@ -47,7 +47,7 @@ def sum_inputs(name: str, weight: np.ndarray, ours: Any) -> tuple[np.ndarray, st
 
 
 def average_outputs(name: str, weight: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
-  """Last layer [k * C, ...] to [k, ...]: the mean over C channels of each of k outputs (noise, variance)."""
+  """Fits a last layer [k * C, ...] to [k, ...]: the mean over C channels of each of k outputs (noise, variance)."""
   found, wanted = len(weight), ours.shape[0]
   if weight.shape[1:] != ours.shape[1:]:
     return weight, ''
@@ -61,7 +61,7 @@ def average_outputs(name: str, weight: np.ndarray, ours: Any) -> tuple[np.ndarra
 
 
 def keep_fresh(name: str, weight: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
-  """Rows stand for classes, and the classes are others: the network's own initialisation stays."""
+  """Keeps the network's own initialisation, because the rows stand for other classes."""
   if weight.shape[1:] != ours.shape[1:]:
     return weight, ''
   return np.asarray(
@@ -70,7 +70,7 @@ def keep_fresh(name: str, weight: np.ndarray, ours: Any) -> tuple[np.ndarray, st
 
 
 def interpolate_positions(name: str, embedding: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
-  """Position embeddings [1, 1 + grid^2, C] to another square grid (bicubic); the first token stays."""
+  """Fits position embeddings [1, 1 + grid^2, C] to another square grid (bicubic); the first token stays."""
   if embedding.shape[2] != ours.shape[2]:
     return embedding, ''
   old, new = math.isqrt(embedding.shape[1] - 1), math.isqrt(ours.shape[1] - 1)
@@ -82,7 +82,7 @@ def interpolate_positions(name: str, embedding: np.ndarray, ours: Any) -> tuple[
 
 
 def interpolate_pool(name: str, embedding: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
-  """The same of the half U-Net's attention pool, whose embeddings are [C, 1 + grid^2]."""
+  """Fits the position embeddings of the half U-Net's attention pool, [C, 1 + grid^2], in the same way."""
   like = jax.ShapeDtypeStruct((1, ours.shape[1], ours.shape[0]), np.float32)
   fitted, said = interpolate_positions(name, embedding.T[None], like)
   return fitted[0].T, said

@@ -18,14 +18,14 @@ _DINOV2 = ((r'^blocks_', 'blocks.'),)
 
 
 def inception(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Variables of `InceptionV3` from the state dict of pytorch-fid, whose classifier is left out.
+  """Makes the variables of `InceptionV3` from the state dict of pytorch-fid, whose classifier is left out.
 
   Raises:
     UserError: the weights are torchvision's, which give other figures, or of another network.
   """
   if np.shape(state_dict.get('fc.bias', ())) == (1000,):
     raise UserError(
-      "these are torchvision's weights, whose FID compares with nobody's; take pytorch-fid's "
+      "these are torchvision's weights, whose FID is not comparable with published ones; take pytorch-fid's "
       'pt_inception-2015-12-05-6726825d.pth'
     )
   shapes = jax.eval_shape(InceptionV3().init, jax.random.key(0), jnp.zeros((1, 299, 299, 3)))
@@ -36,10 +36,10 @@ def inception(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def dinov2(
   state_dict: Mapping[str, np.ndarray], image_size: int
 ) -> tuple[dinov2_model.DinoV2, dict[str, Any]]:
-  """DINOv2's network for square images of `image_size`, and its variables, from the reference's state dict.
+  """Builds DINOv2's network for square images of `image_size`, and its variables, from the reference's state dict.
 
   Raises:
-    UserError: the weights are of another network: of one with registers, say, or of size g.
+    UserError: the weights are of another network, for example one with registers, or of size g.
   """
   for entry in ('cls_token', 'pos_embed'):
     if np.ndim(state_dict.get(entry, ())) != 3:
@@ -57,10 +57,10 @@ def dinov2(
 
 
 def resize_positions(positions: Float[np.ndarray, '1 n c'], side: int) -> Float[np.ndarray, '1 m c']:
-  """Position embeddings of another grid of patches, as DINOv2 resizes them; the class token's stays.
+  """Resizes position embeddings to another grid of patches as DINOv2 does; the class token's stays.
 
-  Cubic interpolation with the coefficient -0.75, no low-pass, and a scale that is counted for `side` + 0.1:
-  the reference adds it against rounding, and the pictures' features depend on it.
+  Cubic interpolation with the coefficient -0.75, without a low-pass filter. The scale is that of `side` + 0.1: the
+  reference adds 0.1 against rounding, and the features depend on it.
   """
   token, grid = np.split(positions.astype(np.float64), [1], axis=1)
   old = math.isqrt(grid.shape[1])
@@ -76,7 +76,7 @@ def resize_positions(positions: Float[np.ndarray, '1 n c'], side: int) -> Float[
 
 
 def _cubic(x: Float[np.ndarray, ' n'], a: float = -0.75) -> Float[np.ndarray, ' n']:
-  """The convolution kernel of Keys, 1981, equation 15, at distances x >= 0."""
+  """Evaluates the convolution kernel of Keys, 1981, equation 15, at distances x >= 0."""
   near = (a + 2) * x**3 - (a + 3) * x**2 + 1
   far = a * (x**3 - 5 * x**2 + 8 * x - 4)
   return np.where(x <= 1, near, np.where(x < 2, far, 0))

@@ -121,8 +121,8 @@ def fit(
   """Carries weights into a network whose channels, classes or image size may be others than the weights'.
 
   Three channels become one: the first layer is summed over its inputs, the last averaged over its outputs. The
-  positions of an attention pool are interpolated. Label embeddings and logits of another class count stay as
-  they are in `variables`. Everything else must fit.
+  positions of an attention pool are interpolated. Label embeddings and logits of another class count stay as in
+  `variables`. Everything else must fit.
 
   Args:
     state_dict: guided-diffusion's weights.
@@ -130,7 +130,7 @@ def fit(
     variables: of that network, freshly initialised.
 
   Returns:
-    Variables as of `from_torch`, and what was done to the entries that did not fit as they were.
+    Variables as from `from_torch`, and what was done to the entries that did not fit as they were.
 
   Raises:
     UserError: the weights are not those of such a network; the message names what differs.
@@ -188,7 +188,7 @@ CONV_AS_DENSE = rules.Transform(lambda w: w[:, :, 0, 0].T, lambda w: w.T[:, :, N
 
 
 def make_rules(shapes: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, rules.Rule]:
-  """Says where each variable of `build(config)` lives in guided-diffusion's state dict, and how it is laid out."""
+  """Returns where each variable of `build(config)` lives in guided-diffusion's state dict, and how it is laid out."""
 
   def up(match: re.Match[str]) -> str:
     position = 2 if f'out_{match[1]}_attention' in shapes['params'] else 1

@@ -25,12 +25,12 @@ GETS = {pickle.BINGET: 1, pickle.LONG_BINGET: 4}
 PUTS = {pickle.BINPUT: 1, pickle.LONG_BINPUT: 4}
 TEXTS = {pickle.BINUNICODE: 4, pickle.SHORT_BINUNICODE: 1, pickle.BINSTRING: 4, pickle.SHORT_BINSTRING: 1}
 
-# What the functions below raise on bytes that are no pickle, or not all of one.
+# Exceptions of the functions below on bytes that are not a whole pickle.
 DAMAGE = (AttributeError, EOFError, LookupError, OverflowError, TypeError, ValueError, struct.error)
 
 
 class Global(NamedTuple):
-  """The name of something that the pickle refers to; never the thing itself."""
+  """The name of an object that the pickle refers to; never the object itself."""
 
   name: str
 
@@ -41,12 +41,12 @@ def load(
   names: Collection[str] = (),
   persistent_load: Callable[[Any], Any] | None = None,
 ) -> Any:
-  """The value of one pickle (protocols 2 to 5), which ends where `stream` is left.
+  """Reads the value of one pickle (protocols 2 to 5), and leaves `stream` at its end.
 
   Args:
     stream: holds the pickle from its position on.
-    calls: what may be called, by dotted name; 'collections.OrderedDict' always may.
-    names: what else may be named; it stays a `Global`.
+    calls: functions that may be called, by dotted name, beside 'collections.OrderedDict'.
+    names: other names that may occur; they stay `Global`.
     persistent_load: makes the value of a persistent id, as `pickle.Unpickler.persistent_load` does.
 
   Returns:
@@ -168,7 +168,7 @@ def _typed(value, kind):
 
 
 def _ordered_dict(items=None):
-  """What Python 3 calls without arguments, and Python 2 with a list of pairs."""
+  """Stands in for OrderedDict, which Python 3 calls without arguments, and Python 2 with a list of pairs."""
   mapping = _mapping(_typed(items, list)) if items is not None else {}
   # A list that is named again and again would make the mappings many times as large as the file.
   if items:
@@ -177,7 +177,7 @@ def _ordered_dict(items=None):
 
 
 def _mapping(items):
-  """A dict; its keys may not be tuples, whose hash is a recursion as deep as they are nested."""
+  """Makes a dict. Its keys may not be tuples, whose hash is a recursion as deep as they are nested."""
   return {_key(key): value for key, value in items}
 
 

@@ -33,7 +33,7 @@ CONV1D_AS_DENSE = Transform(lambda w: w[:, :, 0].T, lambda w: w.T[:, :, None])
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """Where a Flax variable lives in a PyTorch state dict, and how it is laid out there."""
+  """Place and layout of a Flax variable in a PyTorch state dict."""
 
   torch_name: str
   transform: Transform = IDENTITY
@@ -62,7 +62,7 @@ def rename(name: str, renames: Renames) -> str:
 
 
 def derive(shapes: Mapping[str, Any], renames: Renames = ()) -> dict[str, Rule]:
-  """Rules for a network whose module names follow PyTorch's, up to some renaming.
+  """Derives rules for a network whose module names follow PyTorch's, up to some renaming.
 
   The collection is dropped, '/' becomes '.', and the leaf gets PyTorch's name: 'params/layer1_0/conv1/kernel'
   becomes 'layer1_0.conv1.weight'. Then `renames` are applied. Kernels with 4 axes are convolutions, with
@@ -83,7 +83,7 @@ def derive(shapes: Mapping[str, Any], renames: Renames = ()) -> dict[str, Rule]:
 def to_variables(
   rules: Rules, state_dict: Mapping[str, np.ndarray], shapes: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Flax variables from a PyTorch state dict; nothing is left over on either side.
+  """Makes Flax variables from a PyTorch state dict; nothing is left over on either side.
 
   Args:
     rules: by variable path, one rule for every variable in `shapes`.
@@ -126,7 +126,7 @@ def to_variables(
 def torch_leaves(
   rules: Rules, variables: Mapping[str, Any], names: Container[str] | None = None
 ) -> dict[str, np.ndarray]:
-  """The variables (or those that PyTorch calls `names`) as PyTorch lays them out; NaN where only a shape is known."""
+  """Returns the variables (or those that PyTorch calls `names`) in PyTorch's layout; NaN where only a shape is known."""
   leaves = {}
   for path, leaf in traverse_util.flatten_dict(variables, sep='/').items():
     if names is None or rules[path].torch_name in names:
@@ -137,7 +137,7 @@ def torch_leaves(
 
 
 def to_torch(rules: Rules, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """A PyTorch state dict (float32 numpy arrays by name) from Flax variables: the inverse of `to_variables`.
+  """Makes a PyTorch state dict (float32 numpy arrays by name) from Flax variables: the inverse of `to_variables`.
 
   Raises:
     ValueError: the variables are not those of the rules.

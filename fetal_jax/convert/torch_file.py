@@ -24,11 +24,11 @@ MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 MAX_PICKLE = 64 * 2**20  # in bytes; a large network's has one MiB
 MAX_AXES = 32  # of numpy 1; numpy 2 has 64
-# Where training scripts keep the state dict among other things.
+# Names under which training scripts keep the state dict.
 WRAPPERS = ('state_dict', 'model_state_dict', 'model')
 
 DAMAGED = 'is damaged or cut short; copy or download it again'
-# What zipfile raises on bytes that are no zip file, or not all of one.
+# Exceptions of zipfile on bytes that are not a whole zip file.
 ZIP_ERRORS = (
   zipfile.BadZipFile,
   EOFError,
@@ -53,7 +53,7 @@ STORAGES = {
   'torch.BoolStorage': np.dtype(np.bool_),
   'torch.storage.UntypedStorage': np.dtype(np.uint8),
 }
-# Of the last three PyTorch has no typed storages: their tensors are views of an untyped one.
+# PyTorch has no typed storages of the last three: their tensors are views of an untyped one.
 DTYPES = {f'torch.{dtype}': dtype for dtype in STORAGES.values()} | {
   f'torch.{dtype}': np.dtype(dtype) for dtype in ('uint16', 'uint32', 'uint64')
 }
@@ -88,11 +88,11 @@ ReadStorage = Callable[[Storage], bytes]
 
 
 def load_zip(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
-  """The state dict in a zip file of `torch.save`; see `fetal_jax.convert.files.load`."""
+  """Reads the state dict in a zip file of `torch.save`; see `fetal_jax.convert.files.load`."""
   records = Records(file, file_size)
   roots = [name.removesuffix('data.pkl') for name in records.members if name.endswith('/data.pkl')]
   if len(roots) != 1:
-    raise UserError('is a zip file but no checkpoint (there is no data.pkl in it); give a file of torch.save')
+    raise UserError('is a zip file but no checkpoint (it has no data.pkl); give a file of torch.save')
   root = roots[0]
   if f'{root}constants.pkl' in records.members:
     raise UserError(
@@ -112,7 +112,7 @@ def load_zip(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
 
 
 class Records:
-  """The members of a zip file that PyTorch wrote, which never compresses them."""
+  """The members of a zip file that PyTorch wrote; PyTorch never compresses them."""
 
   def __init__(self, file: BinaryIO, file_size: int):
     try:
@@ -123,14 +123,14 @@ class Records:
     self._unread = file_size
 
   def read(self, name: str, limit: int) -> bytes:
-    """The bytes of a member, if there are not more than `limit`."""
+    """Reads the bytes of a member, at most `limit`."""
     shown = repr(name[:100])
     info = self.members.get(name)
     if info is None:
       raise UserError(f'{DAMAGED} (it has no record {shown})')
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
       raise UserError(f'has a compressed record {shown}; load it with PyTorch and torch.save it again')
-    # Sizes are only claims: before anything is allocated, all that is read must fit into the file.
+    # Do not trust sizes: before anything is allocated, all that is read must fit into the file.
     if info.file_size > min(limit, self._unread):
       raise UserError(f'{DAMAGED} (its record {shown} is too large)')
     self._unread -= info.file_size
@@ -143,7 +143,7 @@ class Records:
 
 
 def load_legacy(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
-  """The state dict in a file of `torch.save` before PyTorch 1.6; see `fetal_jax.convert.files.load`."""
+  """Reads the state dict in a file of `torch.save` before PyTorch 1.6; see `fetal_jax.convert.files.load`."""
   stream = io.BytesIO(file.read(min(MAX_PICKLE, file_size)))
   if pickles.load(stream) != MAGIC or pickles.load(stream) != PROTOCOL:
     raise UserError('is a pickle that torch.save did not write; torch.save(model.state_dict(), ...) instead')
@@ -173,7 +173,7 @@ def load_legacy(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
 
 
 def find_state_dict(tree: Any) -> dict[str, Tensor]:
-  """The tensors by name of a state dict, or of a mapping that has one under a usual name; all else is dropped."""
+  """Returns the tensors by name of a state dict, or of a mapping that has one under a usual name. The rest is dropped."""
   if isinstance(tree, dict):
     for mapping in (*(tree.get(key) for key in WRAPPERS), tree):
       if isinstance(mapping, dict):
@@ -189,7 +189,7 @@ def find_state_dict(tree: Any) -> dict[str, Tensor]:
 
 
 def _load_pickle(stream: io.BytesIO, storages: Storages) -> Any:
-  """The pickled object, with a `Tensor` for each tensor; the storages that it names are added to `storages`."""
+  """Returns the pickled object, with a `Tensor` for each tensor, and adds the storages that it names to `storages`."""
 
   def persistent_load(reference):
     kind, storage_type, key, _location, size, *view = reference
@@ -232,7 +232,7 @@ def _rebuild_parameter(tensor, *_):
   return tensor
 
 
-# What the pickle of a state dict may call; `_rebuild_tensor` and `Parameter` itself are of the oldest versions.
+# Functions that the pickle of a state dict may call; the oldest versions call `_rebuild_tensor` and `Parameter`.
 CALLS: Mapping[str, Callable[..., Any]] = {
   'torch._utils._rebuild_tensor': _rebuild_tensor,
   'torch._utils._rebuild_tensor_v2': _rebuild_tensor_v2,
@@ -269,7 +269,7 @@ def _to_arrays(
 
 
 def _to_array(tensor: Tensor, data: bytes, file_size: int) -> np.ndarray:
-  """The tensor as a read-only view of its storage's bytes; ValueError if it does not lie within them."""
+  """Returns the tensor as a read-only view of its storage's bytes; ValueError if it does not lie within them."""
   shape, dtype = tensor.shape, tensor.dtype
   if 0 in shape:
     return np.empty(shape, dtype)

@@ -1,4 +1,4 @@
-"""Names of torchvision's ResNet, DenseNet, ViT and Swin, and what its published files call otherwise.
+"""Names of torchvision's ResNet, DenseNet, ViT and Swin, and older names in its published files.
 
 Each network has RENAMES, from Flax names (see `rules.derive`) to PyTorch's, and FORMER_NAMES, from those of
 older files to today's.

@@ -1,4 +1,4 @@
-"""Gaussian diffusion: the forward process, its posterior, the network's reading, and the hybrid loss.
+"""Gaussian diffusion: the forward process, its posterior, the distribution that the network predicts, and the loss.
 
 Functions take the process first. `t` is an index into it, one an image (`[B]`); what the networks are told
 is `process.timesteps[t]`.
@@ -48,7 +48,7 @@ def predict_eps_from_x0(process: Process, x_t: Images, t: Index, x0: Images) -> 
 def q_posterior(
   process: Process, x0: Images, x_t: Images, t: Index
 ) -> tuple[Images, Float[Array, 'b 1 1 1']]:
-  """Mean and clipped log variance of q(x_{t-1} | x_t, x_0) (DDPM, equation 7)."""
+  """Returns mean and clipped log variance of q(x_{t-1} | x_t, x_0) (DDPM, equation 7)."""
   mean = (
     gather(process.posterior_mean_coef1, t, x_t) * x0 + gather(process.posterior_mean_coef2, t, x_t) * x_t
   )
@@ -131,7 +131,7 @@ def training_losses(
   t: Index,
   noise: Images,
 ) -> dict[str, Float[Array, 'b']]:
-  """The hybrid loss of each image (Improved DDPM, equation 16).
+  """Computes the hybrid loss of each image (Improved DDPM, equation 16).
 
   Returns:
     'mse' of the noise; 'vb', the term of the variational bound at t in bits per dimension, which trains only
@@ -150,7 +150,7 @@ def training_losses(
 def variational_bound(
   process: Process, model_output: Float[Array, 'b h w out'], x0: Images, x_t: Images, t: Index
 ) -> Float[Array, 'b']:
-  """One term of the bound in bits per dimension: KL for t > 0, the decoder's likelihood at t = 0."""
+  """Computes one term of the bound in bits per dimension: KL for t > 0, the decoder's likelihood at t = 0."""
   true_mean, true_log_variance = q_posterior(process, x0, x_t, t)
   mean, log_variance, _ = model_mean_variance(process, model_output, x_t, t, clip=None)
   kl = normal_kl(true_mean, true_log_variance, mean, log_variance)
@@ -165,14 +165,14 @@ def normal_kl(
   mean2: Images,
   log_variance2: Float[Array, 'b #h #w #c'],
 ) -> Images:
-  """KL(N1 || N2) of diagonal Gaussians in nats, element by element."""
+  """Computes KL(N1 || N2) of diagonal Gaussians in nats, element by element."""
   difference = log_variance1 - log_variance2
   distance = (mean1 - mean2) ** 2 * jnp.exp(-log_variance2)
   return 0.5 * (jnp.exp(difference) - 1 - difference + distance)
 
 
 def decoder_log_likelihood(x0: Images, mean: Images, log_scale: Float[Array, 'b #h #w #c']) -> Images:
-  """Log probability in nats of 8-bit pixels under a Gaussian integrated over bins of 2/255 (DDPM, equation 13).
+  """Computes the log probability in nats of 8-bit pixels: a Gaussian over bins of 2/255 (DDPM, equation 13).
 
   The outer bins are open: pixels beyond ±0.999 have the whole tail. Uses the tanh approximation of the normal
   distribution function, as the reference does.

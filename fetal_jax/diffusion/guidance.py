@@ -13,12 +13,12 @@ def classifier_guidance(
   apply_fn: Callable[[Float[Array, 'b h w c'], Num[Array, 'b']], Float[Array, 'b classes']],
   y: Int[Array, 'b'],
 ) -> Guidance:
-  """Turns a classifier of noisy images into the gradient that samplers ask for.
+  """Turns a classifier of noisy images into the gradient that guides samplers.
 
   Args:
     apply_fn: `(x_t, t) -> logits`, without anything that mixes the images of a batch (such as BatchNorm), so
       that the gradient of the batch's sum is each image's own.
-    y: the label that each image of the batch is to have.
+    y: the label wanted for each image of the batch.
 
   Returns:
     `(x_t, t) ->` gradient of log p(y | x_t) with respect to x_t, unscaled.

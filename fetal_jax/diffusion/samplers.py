@@ -66,11 +66,11 @@ Sampler = Callable[[Reverse, Images], Images]
 
 
 class At(NamedTuple):
-  """Where a step starts."""
+  """The point at which a step starts."""
 
   i: Int[Array, '']  # index into the process
   t: Index  # the same, once for each image
-  timestep: Index  # what the networks are told: the original timestep
+  timestep: Index  # the original timestep, which the networks are given
   gradient: Gradient | None  # scaled; 0 and free outside the interval
 
 

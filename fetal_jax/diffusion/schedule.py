@@ -12,13 +12,13 @@ from jaxtyping import Float64, Int64
 
 
 def linear_betas(timesteps: int) -> Float64[np.ndarray, 't']:
-  """DDPM's betas, 1e-4 to 0.02 for 1000 timesteps and scaled to the same total noise for other numbers."""
+  """Returns DDPM's betas, 1e-4 to 0.02 for 1000 timesteps and scaled to the same total noise for other numbers."""
   scale = 1000 / timesteps
   return np.linspace(scale * 1e-4, scale * 0.02, timesteps, dtype=np.float64)
 
 
 def cosine_betas(timesteps: int) -> Float64[np.ndarray, 't']:
-  """Improved DDPM, equation 17, each beta at most 0.999."""
+  """Returns the betas of Improved DDPM, equation 17, each at most 0.999."""
 
   def alphas_cumprod(u: np.ndarray) -> np.ndarray:
     return np.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2

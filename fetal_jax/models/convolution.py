@@ -39,10 +39,10 @@ _same.defvjp(_forward, _backward)
 def conv_general_dilated(
   x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **kwargs: Any
 ) -> jax.Array:
-  """`lax.conv_general_dilated` for `nn.Conv(conv_general_dilated=...)`, NHWC.
+  """Stands in for `lax.conv_general_dilated` in `nn.Conv(conv_general_dilated=...)`, NHWC.
 
-  Odd kernels with stride 1 that keep the size take the form above on the CPU; accelerators, which recognise
-  gradients of convolutions themselves, and all other convolutions take JAX's own.
+  On the CPU, odd kernels with stride 1 that keep the size take the form above. All other convolutions take JAX's
+  own, and so do all on accelerators, whose compilers recognise the gradients of convolutions.
   """
   same = [(side // 2, side // 2) for side in kernel.shape[:2]]
   plain = (
@@ -60,7 +60,7 @@ def conv_general_dilated(
 def upsampled_conv_general_dilated(
   x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **kwargs: Any
 ) -> jax.Array:
-  """The 3x3 convolution of x doubled by nearest neighbour, at 4/9 of its work: [B, H, W, C] to [B, 2 H, 2 W, C'].
+  """Convolves x doubled by nearest neighbour with a 3x3 kernel, at 4/9 of the work: [B, H, W, C] to [B, 2 H, 2 W, C'].
 
   A 3x3 window on the doubled image sees 2x2 pixels, some twice: each of the four pixels that stand for one has its
   own 2x2 kernel of sums. For `nn.Conv(conv_general_dilated=...)` with padding 1. Not for training on the CPU, where
@@ -70,7 +70,7 @@ def upsampled_conv_general_dilated(
   b, h, w, _ = x.shape
 
   def halves(kernel: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """Kernels of the first and the second of two pixels along `axis`."""
+    """Returns the kernels of the first and the second of two pixels along `axis`."""
     first, middle, last = (lax.index_in_dim(kernel, i, axis) for i in range(3))
     return jnp.concatenate([first, middle + last], axis), jnp.concatenate([first + middle, last], axis)
 

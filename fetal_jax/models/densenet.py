@@ -77,5 +77,5 @@ def densenet169(
   bn_size: int = 4,
   dtype: Any = jnp.float32,
 ) -> DenseNet:
-  """DenseNet-169 (Huang et al., 2017); the other keywords make smaller ones."""
+  """Builds DenseNet-169 (Huang et al., 2017); the other keywords make smaller ones."""
   return DenseNet(num_classes, growth, tuple(blocks), init_features, bn_size, dtype)

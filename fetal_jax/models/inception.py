@@ -1,4 +1,4 @@
-"""Inception v3 as the Fréchet inception distance means it: the network of pt_inception-2015-12-05, up to its pool.
+"""Inception v3 of the Fréchet inception distance: the network of pt_inception-2015-12-05, up to its pool.
 
 Modules are named as in torchvision, so that weights carry over by name.
 """
@@ -64,7 +64,7 @@ class Branches(nn.Module):
 
 
 def block_a(pool_features: int, name: str) -> Branches:
-  """Figure 5, with a 5x5 convolution left whole."""
+  """The block of figure 5, with one 5x5 convolution instead of two 3x3."""
   return Branches(
     (
       (('branch1x1', 64),),
@@ -78,7 +78,7 @@ def block_a(pool_features: int, name: str) -> Branches:
 
 
 def block_b(name: str) -> Branches:
-  """Figure 10: 35x35 to 17x17."""
+  """The block of figure 10: 35x35 to 17x17."""
   return Branches(
     (
       (('branch3x3', 384, (3, 3), 2, 'VALID'),),
@@ -95,7 +95,7 @@ def block_b(name: str) -> Branches:
 
 
 def block_c(width: int, name: str) -> Branches:
-  """Figure 6: 7x7 convolutions as 1x7 and 7x1."""
+  """The block of figure 6: 7x7 convolutions as 1x7 and 7x1."""
   row, column = (1, 7), (7, 1)
   return Branches(
     (
@@ -116,7 +116,7 @@ def block_c(width: int, name: str) -> Branches:
 
 
 def block_d(name: str) -> Branches:
-  """17x17 to 8x8."""
+  """The block that takes 17x17 to 8x8."""
   return Branches(
     (
       (('branch3x3_1', 192), ('branch3x3_2', 320, (3, 3), 2, 'VALID')),
@@ -134,7 +134,7 @@ def block_d(name: str) -> Branches:
 
 
 def block_e(pool: Any, name: str) -> Branches:
-  """Figure 7: 3x3 convolutions as 1x3 beside 3x1."""
+  """The block of figure 7: 3x3 convolutions as 1x3 beside 3x1."""
 
   def fork(branch: str) -> tuple[Any, ...]:
     return (f'{branch}a', 384, (1, 3)), (f'{branch}b', 384, (3, 1))

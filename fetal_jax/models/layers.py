@@ -1,4 +1,4 @@
-"""What the classifiers share: PyTorch's initial distributions, and its BatchNorm."""
+"""Parts that the classifiers share: PyTorch's initial distributions, and its BatchNorm."""
 
 import functools
 from typing import Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-# What PyTorch gives the weights of Linear and Conv2d unless told otherwise: U(±1/sqrt(fan_in)).
+# PyTorch's default weights of Linear and Conv2d: U(±1/sqrt(fan_in)).
 torch_kernel = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 he_fan_in = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
 he_fan_out = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -20,7 +20,7 @@ gelu = functools.partial(jax.nn.gelu, approximate=False)
 
 
 def torch_bias(fan_in: int) -> nn.initializers.Initializer:
-  """PyTorch's initial bias of Linear and Conv2d: U(±1/sqrt(fan_in))."""
+  """Returns PyTorch's initial bias of Linear and Conv2d: U(±1/sqrt(fan_in))."""
 
   def init(key: Any, shape: Any, dtype: Any = jnp.float32) -> Array:
     return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
@@ -29,12 +29,12 @@ def torch_bias(fan_in: int) -> nn.initializers.Initializer:
 
 
 def linear_rates(rate: float, depth: int) -> list[float]:
-  """Stochastic-depth rates of `depth` blocks, from 0 at the first to `rate` at the last."""
+  """Returns stochastic-depth rates of `depth` blocks, from 0 at the first to `rate` at the last."""
   return [rate * i / max(depth - 1, 1) for i in range(depth)]
 
 
 def drop_path(rate: float, train: bool) -> nn.Dropout:
-  """Stochastic depth (Huang et al., 2016): drops the whole branch `[b, h, w, c]` of an image at a time."""
+  """Returns stochastic depth (Huang et al., 2016), which drops the whole branch `[b, h, w, c]` of an image."""
   return nn.Dropout(rate, broadcast_dims=(1, 2, 3), deterministic=not train)
 
 
@@ -46,7 +46,7 @@ class BatchNorm(nn.Module):
   """
 
   dtype: Any = jnp.float32
-  momentum: float = 0.9  # PyTorch counts the other way round and says 0.1
+  momentum: float = 0.9  # PyTorch defines it as the share of the new value, 0.1
   epsilon: float = 1e-5
 
   @nn.compact

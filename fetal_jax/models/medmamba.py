@@ -24,12 +24,12 @@ DIRECTIONS = 4
 
 
 def log_rates(key: Any, shape: tuple[int, ...]) -> Array:
-  """log(1), ..., log(n) for every channel: the initial decay rates of S4D-Real."""
+  """Returns log(1), ..., log(n) for every channel: the initial decay rates of S4D-Real."""
   return jnp.broadcast_to(jnp.log(jnp.arange(1.0, shape[-1] + 1)), shape)
 
 
 def step_bias(key: Any, shape: tuple[int, ...]) -> Array:
-  """Biases whose softplus, the initial step size, is log-uniform between 0.001 and 0.1."""
+  """Draws biases whose softplus, the initial step size, is log-uniform between 0.001 and 0.1."""
   step = jnp.exp(jax.random.uniform(key, shape, minval=math.log(0.001), maxval=math.log(0.1)))
   return step + jnp.log(-jnp.expm1(-step))
 
@@ -65,7 +65,7 @@ class SS2D(nn.Module):
     return nn.Dense(channels, use_bias=False, kernel_init=normal_02, dtype=self.dtype, name='out_proj')(y)
 
   def scan(self, x: Float[Array, 'b h w d'], dt_rank: int) -> Float[Array, 'b h w d']:
-    """The sum of the four scans, in float32."""
+    """Returns the sum of the four scans, in float32."""
     b, h, w, d = x.shape
     n = self.d_state
     x_proj = self.param('x_proj_weight', uniform(d**-0.5), (DIRECTIONS, dt_rank + 2 * n, d))
@@ -194,17 +194,17 @@ def medmamba_t(
   drop_path: float = 0.1,
   dtype: Any = jnp.float32,
 ) -> MedMamba:
-  """MedMamba-T; the other keywords make smaller ones. `dims` doubles from stage to stage."""
+  """Builds MedMamba-T; the other keywords make smaller ones. `dims` doubles from stage to stage."""
   return MedMamba(num_classes, tuple(dims), tuple(depths), d_state, patch_size, drop_path, dtype)
 
 
 def medmamba_s(depths: Sequence[int] = (2, 2, 8, 2), **kwargs: Any) -> MedMamba:
-  """MedMamba-S: T with a deeper third stage."""
+  """Builds MedMamba-S: T with a deeper third stage."""
   return medmamba_t(depths=depths, **kwargs)
 
 
 def medmamba_b(
   dims: Sequence[int] = (128, 256, 512, 1024), depths: Sequence[int] = (2, 2, 12, 2), **kwargs: Any
 ) -> MedMamba:
-  """MedMamba-B: wider, and deeper in the third stage."""
+  """Builds MedMamba-B: wider, and deeper in the third stage."""
   return medmamba_t(dims=dims, depths=depths, **kwargs)

@@ -73,5 +73,5 @@ class ResNet(nn.Module):
 def resnet50(
   num_classes: int = 6, width: int = 64, depths: Sequence[int] = (3, 4, 6, 3), dtype: Any = jnp.float32
 ) -> ResNet:
-  """ResNet-50 (He et al., 2016); `width` and `depths` make smaller ones."""
+  """Builds ResNet-50 (He et al., 2016); `width` and `depths` make smaller ones."""
   return ResNet(num_classes, width, tuple(depths), dtype)

@@ -21,7 +21,7 @@ from fetal_jax.models.layers import (
 
 
 def relative_positions(window: int) -> Int[np.ndarray, 'n n']:
-  """Row of the bias table for every pair of the n = window² tokens of a window, in row-major order."""
+  """Returns the row of the bias table for every pair of the n = window² tokens of a window, in row-major order."""
   y, x = np.divmod(np.arange(window**2), window)
   dy = y[:, None] - y[None, :] + window - 1
   dx = x[:, None] - x[None, :] + window - 1
@@ -29,21 +29,21 @@ def relative_positions(window: int) -> Int[np.ndarray, 'n n']:
 
 
 def to_windows(x: Any, window: int) -> Any:
-  """An array (of numpy or JAX) `[b, h, w, ...]` to `[b, windows, window², ...]`, both in row-major order."""
+  """Reshapes an array (of NumPy or JAX) `[b, h, w, ...]` to `[b, windows, window², ...]`, both in row-major order."""
   b, h, w, *rest = x.shape
   x = x.reshape(b, h // window, window, w // window, window, *rest).swapaxes(2, 3)
   return x.reshape(b, (h // window) * (w // window), window**2, *rest)
 
 
 def from_windows(x: Array, window: int, height: int, width: int) -> Array:
-  """The inverse of `to_windows`."""
+  """Undoes `to_windows`."""
   b, _, _, *rest = x.shape
   x = x.reshape(b, height // window, width // window, window, window, *rest).swapaxes(2, 3)
   return x.reshape(b, height, width, *rest)
 
 
 def shift_mask(height: int, width: int, window: int, shift: tuple[int, int]) -> Float[np.ndarray, 'w n n']:
-  """0 between tokens that were neighbours before the cyclic shift, -100 between those it joined."""
+  """Returns 0 between tokens that were neighbours before the cyclic shift, -100 between those it joined."""
 
   def regions(size: int, s: int) -> np.ndarray:
     i = np.arange(size)
@@ -183,7 +183,7 @@ def swin_t(
   drop_path: float = 0.2,
   dtype: Any = jnp.float32,
 ) -> SwinTransformer:
-  """Swin-T (Liu et al., 2021); the other keywords make smaller ones."""
+  """Builds Swin-T (Liu et al., 2021); the other keywords make smaller ones."""
   return SwinTransformer(
     num_classes, embed_dim, tuple(depths), tuple(heads), window, patch_size, drop_path, dtype
   )

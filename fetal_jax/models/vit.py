@@ -105,5 +105,5 @@ def vit_b_32(
   mlp_dim: int = 3072,
   dtype: Any = jnp.float32,
 ) -> VisionTransformer:
-  """ViT-B/32 (Dosovitskiy et al., 2021) for images of 128 x 128; the other keywords make smaller ones."""
+  """Builds ViT-B/32 (Dosovitskiy et al., 2021) for images of 128 x 128; the other keywords make smaller ones."""
   return VisionTransformer(num_classes, image_size, patch_size, hidden_size, depth, heads, mlp_dim, dtype)
