@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 
 def rotate(image: Float[Array, 'h w c'], radians: Float[Array, '']) -> Float[Array, 'h w c']:
-  """Rotates counter-clockwise about the centre, bilinear, with 0 where nothing was."""
+  """Rotates counter-clockwise about the centre, bilinear, with 0 outside of the image."""
   h, w, _ = image.shape
   centre_y, centre_x = (h - 1) / 2, (w - 1) / 2
   y, x = jnp.meshgrid(jnp.arange(h) - centre_y, jnp.arange(w) - centre_x, indexing='ij')

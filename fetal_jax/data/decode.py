@@ -1,4 +1,4 @@
-"""From PNG bytes to the uint8 array that the models are fed from."""
+"""Decoding: from encoded images to the uint8 array that the models are fed from."""
 
 import contextlib
 import io
@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.progress import Progress
 
@@ -21,9 +20,8 @@ RECORDS_A_READ = 64
 RESIZES = ('stretch', 'pad', 'crop')
 
 FORMATS = ('PNG', 'JPEG', 'BMP', 'TIFF', 'GIF', 'WEBP')  # Pillow knows more, some of which run programs
-MAX_BYTES = (
-  512 * 2**20
-)  # of an encoded image: what Pillow's limit of pixels takes as 16-bit RGB, not compressed
+# Of an encoded image: what Pillow's limit of pixels takes as 16-bit RGB, not compressed.
+MAX_BYTES = 512 * 2**20
 
 
 class BadImage(ValueError):
@@ -32,7 +30,7 @@ class BadImage(ValueError):
 
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
-  """Makes a BadImage of whatever Pillow's parsers stumble on when they are given damaged bytes."""
+  """Turns every error that Pillow's parsers raise for damaged bytes into a BadImage."""
   try:
     yield
   except (BadImage, MemoryError):
@@ -113,7 +111,7 @@ def decode(
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-  """The image as opaque 8-bit grey or RGB."""
+  """Returns the image as opaque 8-bit grey or RGB."""
   if image.mode.startswith(('I', 'F')):
     values = np.asarray(sixteen_bit(image)).astype(np.int64)
     values[values == image.info.get('transparency')] = 0
@@ -125,7 +123,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def sixteen_bit(image: Image.Image) -> Image.Image:
-  """A grey image of any integers (Pillow's modes `I...`) with 16 bits; BadImage if its values do not fit."""
+  """Returns a grey image of any integers (Pillow's modes `I...`) with 16 bits; BadImage if its values do not fit."""
   values = np.asarray(image)
   if image.mode == 'F':
     raise BadImage('floating-point pixels; save it with 8 or 16 bits')
@@ -167,10 +165,12 @@ def decode_all(
 
   with (
     Progress(what, len(out), 'images') as progress,
-    warnings.catch_warnings(),  # here, since it is not for threads
+    warnings.catch_warnings(),  # here, since threads must not change filters
     ThreadPoolExecutor(workers) as pool,
   ):
-    warnings.filterwarnings('ignore', module=r'PIL\.')  # such images are refused, or shown right
+    warnings.filterwarnings(
+      'ignore', module=r'PIL\.'
+    )  # images that Pillow warns of are refused, or decoded right
     pending: deque[Any] = deque()
     try:
       for i, (name, encoded) in enumerate(images):
@@ -187,62 +187,18 @@ def decode_all(
 
 
 def _cores() -> int:
-  """How many cores this process may use, which in a container or a batch job is not how many there are."""
+  """Returns the number of cores that this process may use; in a container or a batch job there may be more."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def open_source(builder: Any, split: str = 'all') -> Any:
-  """The examples of a prepared TFDS builder: a sequence with random access, images as encoded bytes."""
+  """Opens the examples of a prepared TFDS builder: a sequence with random access, images as encoded bytes."""
   import tensorflow_datasets as tfds
 
   return builder.as_data_source(split=split, decoders={'image': tfds.decode.SkipDecoding()})
 
 
 def examples(source: Any) -> Iterator[dict[str, Any]]:
-  """All examples of `open_source`, in order, a batch of records a read."""
+  """Yields all examples of `open_source`, in order, reading `RECORDS_A_READ` at a time."""
   for start in range(0, len(source), RECORDS_A_READ):
     yield from source.__getitems__(list(range(start, min(start + RECORDS_A_READ, len(source)))))
-
-
-def read_images(
-  dataset_dir: files.PathLike,
-  image_size: int,
-  channels: int,
-  *,
-  split: str = 'train',
-  resize: str = 'stretch',
-  workers: int = 0,
-) -> tuple[UInt8[np.ndarray, 'n s s c'], Int32[np.ndarray, ' n'], dict[str, Any]]:
-  """Reads a whole split of a TFDS data set from its folder.
-
-  Returns:
-    Images [N, S, S, C], labels [N], and {'class_names': names in label order, 'names': [N] names of the images}.
-
-  Raises:
-    UserError: the folder holds no whole data set, a label is of no class, or an image is damaged.
-  """
-  import tensorflow_datasets as tfds
-
-  try:
-    builder = tfds.builder_from_directory(os.fspath(dataset_dir))
-    source = open_source(builder, split)
-  except (OSError, ValueError, KeyError, tfds.core.DatasetNotFoundError) as error:
-    raise UserError(f'{dataset_dir}: no whole TFDS data set with a split {split!r} ({error})') from error
-  images = np.empty((len(source), image_size, image_size, channels), np.uint8)
-  labels = np.empty(len(source), np.int32)
-  names: list[str] = []
-  class_names = tuple(builder.info.features['label'].names)
-
-  def encoded() -> Iterator[tuple[str, bytes]]:
-    for i, example in enumerate(examples(source)):
-      labels[i] = example['label']
-      names.append(example['name'].decode() if 'name' in example else str(i))
-      if not 0 <= labels[i] < len(class_names):
-        raise UserError(
-          f'{dataset_dir}: image {names[-1]} has label {labels[i]}, outside of 0 to {len(class_names) - 1}; '
-          'write the data set again'
-        )
-      yield names[-1], example['image']
-
-  decode_all(encoded(), images, resize=resize, workers=workers, what=f'Reading {dataset_dir}')
-  return images, labels, {'class_names': class_names, 'names': names}

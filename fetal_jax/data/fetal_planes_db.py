@@ -1,4 +1,4 @@
-"""FETAL_PLANES_DB under its public name; `fetal_jax/data/sources/fetal_planes_db/` has the code."""
+"""The public name of FETAL_PLANES_DB's metadata; `fetal_jax/data/sources/fetal_planes_db/` has the code."""
 
 from fetal_jax.data.sources.fetal_planes_db import CLASS_NAMES, PLANES, read_metadata
 

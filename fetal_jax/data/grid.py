@@ -1,4 +1,4 @@
-"""A grid of images on one sheet: what the previews of training and of synthetic rounds look like."""
+"""A grid of images on one sheet, for the previews of training and of synthetic rounds."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 MARGIN = 2  # pixels around every cell
-FONT_SIZE = 12  # pixels; rows less high than this go without their label
+FONT_SIZE = 12  # pixels; lower rows get no label
 
 
 def grid(images: UInt8[np.ndarray, 'r c h w ch'], row_labels: Sequence[str] | None = None) -> Image.Image:

@@ -1,7 +1,7 @@
-"""Batches: grain decides which image goes where, the images themselves stay in RAM.
+"""Batches: grain decides which image comes when; the images themselves stay in RAM.
 
 The order is a function of (seed, epoch) alone. Every process computes the same global batches and uploads
-only its own devices' rows (`parallel.put_batch`), so any number of hosts sees the same training run.
+only its own devices' rows (`devices.put_batch`), so any number of hosts sees the same training run.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Source:
 
 
 def gather(sources: Sequence[Source], positions: np.ndarray) -> dict[str, np.ndarray]:
-  """The images at `positions` (any shape) of the concatenated sources, as `images`, `labels` and `real`."""
+  """Copies the images at `positions` (any shape) of the concatenated sources: `images`, `labels` and `real`."""
   ends = np.cumsum([len(s.indices) for s in sources])
   first = sources[0].images
   batch = {
@@ -52,7 +52,7 @@ def gather(sources: Sequence[Source], positions: np.ndarray) -> dict[str, np.nda
 def training_batches(
   sources: Sequence[Source], *, batch_size: int, steps_per_call: int, seed: int
 ) -> grain.DatasetIterator:
-  """Endless shuffled batches; an epoch's end does not shorten a batch, every image comes once an epoch.
+  """Yields shuffled batches without end; every image comes once an epoch, and an epoch's end shortens no batch.
 
   Args:
     sources: concatenated, then shuffled together anew each epoch.
@@ -80,7 +80,7 @@ def training_batches(
 
 
 def evaluation_batches(source: Source, *, batch_size: int) -> list[dict[str, Any]]:
-  """All images of a source in order, in batches of one shape.
+  """Copies all images of a source in order, in batches of one shape.
 
   Returns:
     Dicts as in `gather` with leading size `batch_size`, and `mask` bool [B], false where the last batch

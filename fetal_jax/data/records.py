@@ -47,7 +47,7 @@ class Records:
     return len(self.names)
 
   def take(self, indices: np.ndarray) -> 'Records':
-    """The records at `indices` (integers or a mask [N]), in that order."""
+    """Returns the records at `indices` (integers or a mask [N]), in that order."""
     columns = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
     taken = {name: column[indices] for name, column in columns.items() if isinstance(column, np.ndarray)}
     return dataclasses.replace(self, **taken)
@@ -64,7 +64,7 @@ def make(
   machines: Sequence[str] | None = None,
   official_train: Sequence[bool] | np.ndarray | None = None,
 ) -> Records:
-  """Records from plain sequences; what is not given is unknown."""
+  """Makes records from plain sequences; what is not given is unknown."""
 
   def text(values: Sequence[str] | None) -> np.ndarray:
     return np.asarray([''] * len(names) if values is None else list(values), dtype=np.str_)

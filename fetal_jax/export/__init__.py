@@ -16,6 +16,7 @@ FORMATS = {
   'npz': 'one file: arr_0 (images), arr_1 (labels), names, rounds, indices, class_names, manifest',
 }
 
+
 def export(
   workdir: files.PathLike,
   out: files.PathLike,
@@ -79,7 +80,7 @@ def _check_free(out: pathlib.Path, format: str) -> None:
 
 @contextlib.contextmanager
 def _replacing_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
-  """`files.replacing` for a folder: yields a new one beside `out`, moved there if the block ends well."""
+  """Yields a new folder beside `out`, and moves it there if the block ends well: `files.replacing` for a folder."""
   out = out.resolve()  # beside what a link points to, hence on the same disk
   temporary = out.with_name(f'.{out.name}.tmp')
   shutil.rmtree(temporary, ignore_errors=True)  # of a killed export

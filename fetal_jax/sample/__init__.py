@@ -1,1 +1,1 @@
-"""Synthetic data sets: label plan, sampling, storage, programmatic API."""
+"""Sampling: from a program, and as the stage that draws the synthetic rounds."""

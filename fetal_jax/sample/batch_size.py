@@ -1,4 +1,4 @@
-"""How many images a dispatch: as many as the device's memory holds, by what the compiler says it needs."""
+"""The batch size of sampling: what the device's memory holds, by the memory that the compiler says is needed."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ _GIB = 2**30
 
 
 def largest_batch(small: tuple[int, int], large: tuple[int, int], limit: int, most: int) -> int:
-  """The largest batch that fits, if memory grows linearly with the batch.
+  """Returns the largest batch that fits, if memory grows linearly with the batch.
 
   Args:
     small, large: (images, bytes) of two compiled programs, the smaller first.
@@ -41,7 +41,7 @@ def largest_batch(small: tuple[int, int], large: tuple[int, int], limit: int, mo
 
 
 def program_bytes(compiled: Any) -> int:
-  """Bytes a device that a compiled program holds while it runs: arguments, results and what lies between."""
+  """Returns the bytes a device that a compiled program holds while it runs: arguments, results and what lies between."""
   memory = compiled.memory_analysis()
   return (
     memory.argument_size_in_bytes
@@ -52,18 +52,18 @@ def program_bytes(compiled: Any) -> int:
 
 
 def device_bytes(device: Any) -> int | None:
-  """Bytes that a program may use on a device, or None where it does not say."""
+  """Returns the bytes that a program may use on a device, or None where the device does not say."""
   stats = device.memory_stats()
   return stats.get('bytes_limit') if stats else None
 
 
 def host_bytes() -> int:
-  """Bytes of memory in this machine."""
+  """Returns the bytes of memory in this machine."""
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
 def _measure(compile: Callable[[int], Any], count: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
-  """(images, bytes) a device of the two probes on `count` devices; None where the compiler refuses one."""
+  """Measures (images, bytes) a device of the two probes on `count` devices; None where the compiler refuses one."""
   try:
     small, large = [(size, program_bytes(compile(size * count))) for size in PROBES]
   except jax.errors.JaxRuntimeError as error:
@@ -75,7 +75,7 @@ def _measure(compile: Callable[[int], Any], count: int) -> tuple[tuple[int, int]
 
 
 def find(compile: Callable[[int], Any], devices: Sequence[Any], images: int) -> int:
-  """Finds a batch size for `devices` from what the compiler says of small ones.
+  """Finds a batch size for `devices` from the memory that small batches need.
 
   It depends on the program, the kind of device and the plan only, so that a resumed run finds the same.
 

@@ -1,4 +1,4 @@
-"""How much of the time a device computes."""
+"""The share of the time in which a device computes."""
 
 import queue
 import threading
@@ -9,7 +9,7 @@ import jax
 
 
 class BusyClock:
-  """Adds up how long results were in the making; for results that are dispatched one after the other.
+  """Adds up how long results took to compute; for results that are dispatched one after the other.
 
   with BusyClock() as clock:
     for ...:
@@ -33,7 +33,7 @@ class BusyClock:
       dispatched, result = entry
       try:
         jax.block_until_ready(result)
-      except jax.errors.JaxRuntimeError:  # raised to whoever uses the result
+      except jax.errors.JaxRuntimeError:  # raised where the result is used
         return
       begun, end = max(dispatched, end), time.monotonic()
       self.busy += end - begun

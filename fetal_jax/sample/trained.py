@@ -23,14 +23,14 @@ _REMEDY = 'run --stage=diffusion again, it resumes from the checkpoint before, o
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-  """What a checkpoint says of itself, its arrays unread.
+  """The description in a checkpoint, read without its arrays.
 
   Attributes:
     folder: of the checkpoints.
-    config: what it was trained with.
+    config: that it was trained with.
     class_names: label order.
     step: optimiser steps.
-    split_hash: of the split whose training side it saw.
+    split_hash: of the split whose training side it was trained on.
   """
 
   folder: pathlib.Path
@@ -55,7 +55,7 @@ class Trained:
     params: {'unet': averaged weights, 'guide': weights}, on the mesh.
     class_names: label order.
     step: optimiser steps.
-    split_hash: of the split whose training side it saw.
+    split_hash: of the split whose training side it was trained on.
     mesh: the devices it lies on, of this process alone.
   """
 
@@ -70,19 +70,19 @@ class Trained:
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    """(H, W, C)."""
+    """Returns (H, W, C)."""
     size = self.config.data.image_size
     return size, size, self.config.data.channels
 
 
 def describe(workdir_or_checkpoints: PathLike) -> Description:
-  """Reads what the newest checkpoint of a run says of itself.
+  """Reads the description of the newest checkpoint of a run.
 
   Args:
     workdir_or_checkpoints: a workdir, or its `diffusion/checkpoints` folder.
 
   Raises:
-    UserError: there is no checkpoint, it holds no UNet, or what it says of itself is damaged.
+    UserError: there is no checkpoint, it holds no UNet, or its description is damaged.
   """
   path = pathlib.Path(workdir_or_checkpoints)
   nested = path / 'diffusion' / 'checkpoints'
@@ -103,7 +103,7 @@ def describe(workdir_or_checkpoints: PathLike) -> Description:
 def load_trained(
   workdir_or_checkpoints: PathLike, *, mesh: Mesh | None = None, ema_index: int = 0
 ) -> Trained:
-  """Reads the newest checkpoint of a run: what sampling needs of it, not the optimisers.
+  """Reads the parts of the newest checkpoint of a run that sampling needs: not the optimisers.
 
   Each process reads for itself, and needs no other one for that.
 

@@ -329,68 +329,6 @@ def test_damaged_image_is_named(damage):
     decode.decode_all([('a', good), ('Patient7', damage(good)), ('b', good)], out)
 
 
-def test_read_images_of_a_tfds_folder(tmp_path):
-  import tensorflow_datasets as tfds
-
-  from fetal_jax.data.sources.features import example, features
-
-  writer = tfds.core.SequentialWriter(
-    ds_info=tfds.core.DatasetInfo(
-      builder=tfds.core.dataset_info.DatasetIdentity(
-        name='round', version=tfds.core.Version('1.0.0'), data_dir=str(tmp_path), module_name=''
-      ),
-      features=features(('round', 'square')),
-    ),
-    max_examples_per_shard=4,
-    file_format='array_record',
-  )
-  writer.initialize_splits(['train'])
-  for i in range(10):
-    row = example(png(np.full((6, 6), 10 * i, np.uint8)), label=i % 2, name=f'n{i}', patient='')
-    writer.add_examples({'train': [row]})
-  writer.close_all()
-
-  images, labels, info = decode.read_images(tmp_path, 6, 1)
-  np.testing.assert_array_equal(images[:, 3, 3, 0], 10 * np.arange(10))
-  np.testing.assert_array_equal(labels, np.arange(10) % 2)
-  assert labels.dtype == np.int32
-  assert info == {'class_names': ('round', 'square'), 'names': [f'n{i}' for i in range(10)]}
-  with pytest.raises(UserError, match='no whole TFDS data set'):
-    decode.read_images(tmp_path, 6, 1, split='test')
-
-
-def test_a_label_of_no_class_is_refused(tmp_path):
-  import tensorflow_datasets as tfds
-
-  from fetal_jax.data.sources.features import example, features
-
-  writer = tfds.core.SequentialWriter(
-    ds_info=tfds.core.DatasetInfo(
-      builder=tfds.core.dataset_info.DatasetIdentity(
-        name='round', version=tfds.core.Version('1.0.0'), data_dir=str(tmp_path), module_name=''
-      ),
-      features=features(('round', 'square', 'oval')),
-    ),
-    max_examples_per_shard=4,
-    file_format='array_record',
-  )
-  writer.initialize_splits(['train'])
-  rows = [example(png(RAMP), label=i, name=f'n{i}', patient='') for i in range(3)]
-  writer.add_examples({'train': rows})
-  writer.close_all()
-  names = tmp_path / 'label.labels.txt'
-  names.write_text(names.read_text().replace('oval\n', ''))
-  feature = tmp_path / 'features.json'
-  feature.write_text(feature.read_text().replace('"numClasses": "3"', '"numClasses": "2"'))
-  message = refusal(decode.read_images, tmp_path, 6, 1)
-  assert f'{tmp_path}: image n2 has label 2, outside of 0 to 1; write the data set again' in message
-
-
-def test_read_images_without_a_data_set(tmp_path):
-  with pytest.raises(UserError, match='no whole TFDS data set'):
-    decode.read_images(tmp_path / 'nowhere', 6, 1)
-
-
 def test_real_image_has_its_brightness_and_shape(real_data):
   import zipfile
 

@@ -1,4 +1,4 @@
-"""Fetches one published file over a line that breaks: resumed, retried, its size and its checksum verified."""
+"""Downloads one published file over an unreliable network: resumed, retried, its size and checksum verified."""
 
 import contextlib
 import fcntl
@@ -42,7 +42,7 @@ def fetch(
   """Downloads `url` to `path`, unless it is there already, and returns the path.
 
   The file grows as `<path>.part` and takes its name once its MD5 is right, so a file under its name is whole. What
-  a broken transfer has brought stays; the next attempt, or the next run, goes on from there if the server's file is
+  a broken transfer has brought stays; the next attempt, or the next run, resumes there if the server's file is
   still the same (by its ETag or date, kept in `<path>.part.tag`). Proxies are taken from the environment
   (`https_proxy` and so on).
 
@@ -54,7 +54,7 @@ def fetch(
     sleep: waits a number of seconds between two attempts.
 
   Raises:
-    UserError: the network fails for good, the disk is full, or what comes is not the published file.
+    UserError: the network fails again and again, the disk is full, or what comes is not the published file.
   """
   path = pathlib.Path(path)
   if path.exists():
@@ -116,7 +116,7 @@ def _fill(url: str, f: Any, tag: pathlib.Path, size: int | None, sleep: Callable
     # With jitter, so that all who lost the same server do not come back at once.
     pause = max(pause, min(2.0 ** (failures - 1), LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1))
     logging.warning(
-      'Download broke off at %s bytes (%s); goes on in %s', f'{_length(f):,}', reason, duration(pause)
+      'Download broke off at %s bytes (%s); resumes in %s', f'{_length(f):,}', reason, duration(pause)
     )
     sleep(pause)
 
@@ -184,7 +184,7 @@ def _transfer(
 
 
 def _validator(header: str | None) -> str:
-  """The text of an ETag or a date, if it can be given back in If-Range; else ''."""
+  """Returns the text of an ETag or a date, if it can be given back in If-Range; else ''."""
   return header if header and re.fullmatch(r'[ -~]{1,200}', header) and not header.startswith('W/') else ''
 
 
@@ -206,7 +206,7 @@ def _length(f: Any) -> int:
 
 @contextlib.contextmanager
 def _on_disk(path: files.PathLike) -> Iterator[None]:
-  """Tells an error of the disk from one of the network, which is worth another attempt."""
+  """Makes errors of the disk UserErrors, so that they are not taken for those of the network, which are tried again."""
   try:
     yield
   except OSError as error:

@@ -1,4 +1,4 @@
-"""What one example of a data set of planes looks like: the same features for every source."""
+"""The TFDS features of one example, the same for every source."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ OFFICIAL_TRAIN_UNKNOWN = -1
 
 
 def features(class_names: Sequence[str]) -> tfds.features.FeaturesDict:
-  """The TFDS features of every real or drawn data set here.
+  """Returns the TFDS features that every real or drawn data set has.
 
   The image is a PNG, kept byte for byte: feed `bytes`, never an array (TFDS encodes arrays with
   TensorFlow). It may be grey, palette, RGB or RGBA, of any size; `fetal_jax.data.decode` makes it what a
@@ -42,7 +42,7 @@ def example(
   machine: str = '',
   official_train: int = OFFICIAL_TRAIN_UNKNOWN,
 ) -> dict[str, Any]:
-  """One example for `features`: the PNG's bytes and what is known about it."""
+  """Makes one example for `features`: the PNG's bytes and what is known about it."""
   return {
     'image': image,
     'label': label,

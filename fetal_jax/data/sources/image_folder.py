@@ -1,4 +1,4 @@
-"""A user's own labelled images: a folder with one sub-folder a class."""
+"""A user's own labelled images: a folder with one sub-folder for each class."""
 
 import io
 import pathlib
@@ -151,14 +151,14 @@ def look_through(folder: pathlib.Path) -> tuple[dict[str, list[pathlib.Path]], d
 
 
 def image_name(path: pathlib.Path, folder: pathlib.Path) -> str:
-  """The image's name in the data set: its path under the folder without extension, '/' between the parts."""
+  """Returns the image's name in the data set: its path under the folder without extension, '/' between the parts."""
   return path.relative_to(folder).with_suffix('').as_posix()
 
 
 def read_patients(
   csv_path: files.PathLike, folder: pathlib.Path, images: dict[str, list[pathlib.Path]]
 ) -> dict[str, str]:
-  """Image name -> patient from a table `image,patient` that must name every image; twice only if it says the same."""
+  """Reads image name -> patient from a table `image,patient`, which must give every image one patient."""
   # A row may name an image by its path, with or without extension, or by its base name.
   keys: dict[str, set[str]] = {}
   for path in (path for paths in images.values() for path in paths):
@@ -198,7 +198,7 @@ def read_patients(
 
 
 def as_png(path: pathlib.Path) -> bytes:
-  """The image as PNG bytes: a PNG's own bytes, else its pixels encoded anew, upright as its EXIF data says."""
+  """Returns the image as PNG bytes: a PNG's own bytes, else its pixels encoded anew, turned as its EXIF data says."""
   try:
     if path.stat().st_size > decode.MAX_BYTES:
       raise decode.BadImage(f'{path.stat().st_size:,} bytes, over the limit of {decode.MAX_BYTES:,}')
@@ -218,7 +218,7 @@ def as_png(path: pathlib.Path) -> bytes:
 
 
 def _for_png(image: Image.Image) -> Image.Image:
-  """The image in a mode that PNG has, with its 16 bits and its transparency."""
+  """Returns the image in a mode that PNG has, with its 16 bits and its transparency."""
   if image.mode in PNG_MODES:
     return image
   if image.mode in ('I', 'F'):

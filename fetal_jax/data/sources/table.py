@@ -22,7 +22,7 @@ def read(
   separator: str,
   why_refused: Callable[[int, dict[str, str]], str | None],
 ) -> list[dict[str, str]]:
-  """The table's rows, in order, each as column -> cell.
+  """Reads the table's rows, in order, each as column -> cell.
 
   Taken as well: a byte-order mark, any kind of line end, quotes, blanks around cells, blank lines, further columns.
 
@@ -68,7 +68,7 @@ def read(
 
 
 def _lines(content: bytes, where: str, separator: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-  """The header, and the other lines that are not blank with their numbers; cells without blanks around them."""
+  """Splits the table into its header and its other lines with their numbers; blank lines and blanks around cells go."""
   if len(content) > MAX_BYTES:
     raise UserError(f'{where}: {len(content):,} bytes, over the limit of {MAX_BYTES:,} for a table; split it')
   try:

@@ -11,12 +11,12 @@ from fetal_jax.runtime.errors import UserError
 
 
 def is_hidden(name: str) -> bool:
-  """Whether a file or folder is none of the user's: `.DS_Store`, `__MACOSX`, `._*`, `.ipynb_checkpoints`."""
+  """Returns whether a program made a file or folder for itself: `.DS_Store`, `__MACOSX`, `._*`, `.ipynb_checkpoints`."""
   return name.startswith('.') or name == '__MACOSX'
 
 
 def files_under(folder: files.PathLike) -> tuple[list[pathlib.Path], int]:
-  """All files under a folder, sorted, and how many more are left out because they are hidden.
+  """Lists all files under a folder, sorted, and counts those that are left out because they are hidden.
 
   Symbolic links are followed wherever they lead, since large data sets are often put together from links. What
   that may hide is refused: links that lead nowhere, and links through which something is there twice.
@@ -48,7 +48,7 @@ def files_under(folder: files.PathLike) -> tuple[list[pathlib.Path], int]:
       if os.path.islink(path):
         links += 1
         if not os.path.exists(path):
-          raise UserError(f'{path}: a link to {os.readlink(path)!r}, which is not there; mend or remove it')
+          raise UserError(f'{path}: a link to {os.readlink(path)!r}, which is missing; mend or remove it')
       if not os.path.isfile(path):
         raise UserError(f'{path}: neither a file nor a folder; remove it')
       _only_once(path, os.path.realpath(path) if os.path.islink(path) else os.path.join(real, name), of_real)
@@ -59,7 +59,7 @@ def files_under(folder: files.PathLike) -> tuple[list[pathlib.Path], int]:
 
 
 def check_name(name: str, where: str) -> None:
-  """UserError if a name or path has what cannot be shown, or written as UTF-8."""
+  """Raises UserError if a name or path has characters that cannot be shown, or written as UTF-8."""
   try:
     name.encode()
     bad = CONTROL_CHARACTERS.search(name) is not None

@@ -59,8 +59,8 @@ def test_links_are_followed_and_counted(folder, tmp_path, caplog):
     ('b/loop', '..', 'are the same by a symbolic link; remove one of them'),
     ('again', 'b', 'are the same by a symbolic link; remove one of them'),
     ('b-c/1.png', '../b/1.png', 'are the same by a symbolic link; remove one of them'),
-    ('b/9.png', 'nowhere', "b/9.png: a link to 'nowhere', which is not there; mend or remove it"),
-    ('b/9.png', '9.png', "b/9.png: a link to '9.png', which is not there"),
+    ('b/9.png', 'nowhere', "b/9.png: a link to 'nowhere', which is missing; mend or remove it"),
+    ('b/9.png', '9.png', "b/9.png: a link to '9.png', which is missing"),
     ('b/9.png', '/dev/null', 'b/9.png: neither a file nor a folder; remove it'),
   ],
 )

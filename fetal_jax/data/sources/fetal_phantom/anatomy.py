@@ -16,12 +16,12 @@ BONE = 3.0
 
 
 def level(patient: Patient, value: Real) -> float:
-  """The level of a soft tissue in this patient: `value` dB in the typical one."""
+  """Returns the level of a soft tissue in this patient: `value` dB in the typical one."""
   return -27.0 + patient.contrast * (value + 27.0) + patient.echogenicity
 
 
 def womb(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """The mother's layers of skin, fat and muscle, the wall of the uterus, and the fluid around the fetus."""
+  """Draws the mother's layers of skin, fat and muscle, the wall of the uterus, and the fluid around the fetus."""
   canvas.level[:] = level(patient, -26) + 3.0 * canvas.texture
   depth = 0.0
   for _ in range(rng.integers(2, 5)):
@@ -39,7 +39,7 @@ def womb(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y
 
 
 def vertebra(frame: Frame, patient: Patient, p: float, q: float, angle: float, size: float = 0.1):
-  """Three ossification centres around the cord, with their shadow; `angle` is the way to the back."""
+  """Draws three ossification centres around the cord, with their shadow; `angle` is the way to the back."""
   canvas = frame.canvas
   cos, sin = math.cos(angle), math.sin(angle)
   for along, across in ((-0.9, 0.0), (0.8, 0.9), (0.8, -0.9)):
@@ -51,7 +51,7 @@ def vertebra(frame: Frame, patient: Patient, p: float, q: float, angle: float, s
 def trunk(
   canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float, *, ribs: Real
 ) -> tuple[Frame, float]:
-  """A cross-section of the trunk: skin, wall, ribs and spine. Returns its frame (+p is the front) and
+  """Draws a cross-section of the trunk: skin, wall, ribs and spine. Returns its frame (+p is the front) and
   its width.
   """
   womb(canvas, patient, rng, x, y, size)
@@ -71,7 +71,7 @@ def trunk(
 
 
 def abdomen(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """Round section at the height of the liver: stomach bubble, umbilical vein as a J, aorta, cava."""
+  """Draws a round section at the height of the liver: stomach bubble, umbilical vein as a J, aorta, cava."""
   frame, width = trunk(canvas, patient, rng, x, y, size, ribs=1.2)
   side = int(rng.choice([-1, 1]))  # of the stomach
   liver = frame.ellipse(0.18, -0.3 * side, 0.62, 0.55 * width)
@@ -105,7 +105,7 @@ def abdomen(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float
 
 
 def thorax(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """Four-chamber view: the heart a third of the chest, its axis to the left, between lungs and ribs."""
+  """Draws the four-chamber view: the heart a third of the chest, its axis to the left, between lungs and ribs."""
   frame, width = trunk(canvas, patient, rng, x, y, size, ribs=2.2)
   lungs = frame.ellipse(0, 0, 0.8, 0.8 * width)
   canvas.fill(lungs, level(patient, -23), texture=1.5, edge=0.1)
@@ -142,7 +142,7 @@ def thorax(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float,
 
 
 def femur(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """The shaft of the femur, bright, a little bowed, its shadow below, the thigh around it."""
+  """Draws the shaft of the femur, bright, a little bowed, its shadow below, the thigh around it."""
   womb(canvas, patient, rng, x, y, size * rng.uniform(0.7, 1.1))
   frame = Frame(canvas, x, y, size, rng.normal(0, 0.3), bend=0.02)
   thick = rng.uniform(0.4, 0.7)
@@ -165,7 +165,7 @@ def femur(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, 
 
 
 def cervix(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """Transvaginal: the cervix lies across the field, its canal a line; bladder and fetal head on one side."""
+  """Draws a transvaginal view: the cervix lies across the field, its canal a line; bladder and fetal head on one side."""
   side = 1 if rng.random() < 0.85 else -1  # the head is to the right as a rule
   canvas.level[:] = level(patient, -28) + 3.5 * canvas.texture
   frame = Frame(canvas, x, y, size, side * rng.normal(0.1, 0.15), bend=0.08)

@@ -78,7 +78,7 @@ def echo(
 
 
 def compress(decibels: Field, *, gain: float, dynamic_range: float, gamma: float) -> Field:
-  """Log compression: [-dynamic_range, 0] dB after `gain` becomes grey 0 ... 1, bent by `gamma`."""
+  """Compresses logarithmically: [-dynamic_range, 0] dB after `gain` becomes grey 0 ... 1, bent by `gamma`."""
   grey = np.clip((decibels + (gain + dynamic_range)) / dynamic_range, 0, 1)
   return grey**gamma
 

@@ -12,7 +12,7 @@ from fetal_jax.data.sources.fetal_phantom.cohort import Patient
 def brain(
   canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float, plane: str = ''
 ):
-  """Axial section of the head; `plane` names it, as its landmarks differ."""
+  """Draws an axial section of the head; `plane` names it, as its landmarks differ."""
   womb(canvas, patient, rng, x, y, size)
   near_side = float(rng.choice([0.0, math.pi]))
   frame = Frame(canvas, x, y, size, near_side + rng.normal(0, 0.3), bend=0.02)
@@ -40,20 +40,20 @@ def brain(
 def midline(
   canvas: Canvas, patient: Patient, rng: np.random.Generator, frame: Frame, gaps: tuple[float, float]
 ):
-  """The falx, an echo from front to back but for the part between `gaps`."""
+  """Draws the falx, an echo from front to back but for the part between `gaps`."""
   for start, end in ((-0.88, gaps[0]), (gaps[1], 0.9)):
     canvas.line(frame.segment((start, 0), (end, 0)), level(patient, rng.uniform(-13, -7)), 0.05, floor=0.2)
 
 
 def cavum(canvas: Canvas, patient: Patient, frame: Frame, p: float = 0.45):
-  """The cavum septi pellucidi: a dark box between two short lines across the front of the midline."""
+  """Draws the cavum septi pellucidi: a dark box between two short lines across the front of the midline."""
   canvas.fill(frame.segment((p - 0.11, 0), (p + 0.11, 0), 0.055), FLUID + 15, edge=0.05)
   for q in (-0.06, 0.06):
     canvas.line(frame.segment((p - 0.12, q), (p + 0.12, q)), level(patient, -11), 0.04, floor=0.2)
 
 
 def thalamic(canvas: Canvas, patient: Patient, rng: np.random.Generator, frame: Frame, width: float):
-  """Two dark thalami astride the midline, the third ventricle's slit, the cavum."""
+  """Draws two dark thalami astride the midline, the third ventricle's slit, the cavum."""
   midline(canvas, patient, rng, frame, (-0.25, 0.58))
   for side in (-1, 1):
     thalamus = frame.ellipse(-0.05, side * 0.16, 0.24, 0.13, side * 0.5)
@@ -66,7 +66,7 @@ def thalamic(canvas: Canvas, patient: Patient, rng: np.random.Generator, frame: 
 
 
 def cerebellar(canvas: Canvas, patient: Patient, rng: np.random.Generator, frame: Frame, width: float):
-  """The cerebellum's two round lobes at the back, the dark cistern behind; thalami and cavum in front."""
+  """Draws the cerebellum's two round lobes at the back, the dark cistern behind; thalami and cavum in front."""
   midline(canvas, patient, rng, frame, (-0.3, 0.58))
   canvas.fill(frame.ellipse(-0.82, 0, 0.14, 0.36 * width), FLUID + 6, edge=0.1)  # cisterna magna
   lobe = rng.uniform(0.19, 0.26)
@@ -80,7 +80,7 @@ def cerebellar(canvas: Canvas, patient: Patient, rng: np.random.Generator, frame
 
 
 def ventricular(canvas: Canvas, patient: Patient, rng: np.random.Generator, frame: Frame, width: float):
-  """The lateral ventricle with bright walls, filled at the back by the bright choroid plexus."""
+  """Draws the lateral ventricle with bright walls, filled at the back by the bright choroid plexus."""
   midline(canvas, patient, rng, frame, (0.38, 0.6))
   cavum(canvas, patient, frame, 0.5)
   for side in (-1, 1):
@@ -96,7 +96,7 @@ def ventricular(canvas: Canvas, patient: Patient, rng: np.random.Generator, fram
 
 
 def oblique(canvas: Canvas, patient: Patient, rng: np.random.Generator, frame: Frame, width: float):
-  """No standard plane: the midline off its place, one thing or another in view."""
+  """Draws no standard plane: the midline off its place, one thing or another in view."""
   shift = rng.normal(0, 0.15)
   canvas.line(frame.segment((-0.8, shift), (0.8, -shift), bow=0.05), level(patient, -14), 0.05, floor=0.2)
   for _ in range(3):

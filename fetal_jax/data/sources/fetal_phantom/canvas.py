@@ -39,20 +39,20 @@ class Shape(NamedTuple):
   box: tuple[slice, slice]
 
   def widened(self, by: Real) -> 'Shape':
-    """The outline moved outwards by `by` cm."""
+    """Returns the outline moved outwards by `by` cm."""
     return self._replace(distance=self.distance - by)
 
   def ring(self, half_width: Real) -> 'Shape':
-    """The band of `half_width` cm around the outline."""
+    """Returns the band of `half_width` cm around the outline."""
     return self._replace(distance=np.abs(self.distance) - half_width)
 
   def solid(self) -> 'Shape':
-    """The same with distance 0 inside: what `Canvas.line` then draws is filled."""
+    """Returns the same with distance 0 inside: what `Canvas.line` then draws is filled."""
     return self._replace(distance=np.maximum(self.distance, 0))
 
 
 def between(first: Real, last: Real, size: int) -> slice:
-  """The indices from `first` to `last`, as far as there are any in 0 ... size - 1."""
+  """Returns the indices from `first` to `last`, as far as there are any in 0 ... size - 1."""
   return slice(min(max(math.floor(first), 0), size), min(max(math.ceil(last) + 1, 0), size))
 
 
@@ -86,7 +86,7 @@ class Canvas:
     self.texture = stretch(stretch(coarse / coarse.std(), beams).T, samples).T
 
   def box(self, x: Real, y: Real, reach: Real) -> tuple[slice, slice]:
-    """The beams and samples that meet the disc of radius `reach` cm around (x, y)."""
+    """Returns the beams and samples that meet the disc of radius `reach` cm around (x, y)."""
     fan, (beams, samples) = self.fan, self.x.shape
     distance = math.hypot(x, y + fan.radius)
     spread = math.asin(min(reach / distance, 1.0)) if distance > reach else math.pi
@@ -160,7 +160,7 @@ class Frame:
     return self.canvas.box(x, y, (reach + 1.5 * self.bend) * self.scale + MARGIN)
 
   def ellipse(self, p: Real, q: Real, a: Real, b: Real, angle: Real = 0.0) -> Shape:
-    """Centre (p, q), half axes a and b, the first at `angle` from p."""
+    """Returns an ellipse: centre (p, q), half axes a and b, the first at `angle` from p."""
     box = self._box(p, q, max(a, b))
     beams = box[0]
     cos, sin = math.cos(angle), math.sin(angle)
@@ -175,7 +175,7 @@ class Frame:
     return Shape((radius - 1) * radius / length * self.scale, np.abs(u * beam_u + v * beam_v) / length, box)
 
   def segment(self, start: Point, end: Point, radius: Real = 0.0, bow: Real = 0.0) -> Shape:
-    """A capsule of `radius` around the line from start to end, its middle pushed sideways by `bow`."""
+    """Returns a capsule of `radius` around the line from start to end, its middle pushed sideways by `bow`."""
     middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     half = math.hypot(end[0] - start[0], end[1] - start[1]) / 2 + 1e-6
     box = self._box(*middle, half + radius + abs(bow))
@@ -190,7 +190,7 @@ class Frame:
     return Shape(distance, np.broadcast_to(facing, distance.shape), box)
 
   def about(self, angle: Real, width: Real) -> Field:
-    """A weight [beams, samples] that falls off with the angle from the direction `angle` at the origin."""
+    """Returns a weight [beams, samples] that falls off with the angle from the direction `angle` at the origin."""
     away = np.arctan2(self.q, self.p) - angle
     away = np.mod(away + math.pi, 2 * math.pi) - math.pi
     return np.exp(-np.square(away / width))

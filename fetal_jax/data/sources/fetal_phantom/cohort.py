@@ -69,7 +69,7 @@ class Plane:
 
 
 def draw_patient(seed: int, number: int) -> Patient:
-  """The traits of patient `number`: a function of (seed, number) alone."""
+  """Draws the traits of patient `number`, a function of (seed, number) alone."""
   rng = np.random.default_rng([seed, PATIENT, number])
   machine = rng.choice(len(MACHINES), p=IMAGES_BY_MACHINE.sum(0) / IMAGES_BY_MACHINE.sum())
   # A golden-ratio sequence keeps the share of train patients steady in small sets too.
@@ -98,7 +98,7 @@ def draw_patient(seed: int, number: int) -> Patient:
 
 
 def planes_of_patient(seed: int, patient: Patient) -> np.ndarray:
-  """How many planes of each class [classes] are kept of a patient: few of most, dozens of some."""
+  """Draws how many planes of each class [classes] are kept of a patient: few of most, dozens of some."""
   rng = np.random.default_rng([seed, COUNTS, patient.number])
   by_machine = IMAGES_BY_MACHINE[:, MACHINES.index(patient.machine)]
   expected = IMAGES_PER_PATIENT * by_machine / by_machine.sum()
@@ -128,7 +128,7 @@ def labels_in_order(images: int) -> np.ndarray:
 
 
 def plan(images: int, seed: int = 0) -> list[Plane]:
-  """The first `images` planes of the set `seed`, in order.
+  """Returns the first `images` planes of the set `seed`, in order.
 
   Image j of a class belongs to the patient with whom the number of planes of that class, counted over the
   patients in order, passes j: classes and patients are interleaved, and plane k is the same in every set that

@@ -107,7 +107,7 @@ def draw(
 
 
 def painter(label: str, patient: Patient, rng: np.random.Generator, brain_plane: str) -> Callable[..., None]:
-  """What paints the class: a function of (canvas, patient, rng, x, y, size)."""
+  """Returns what paints the class: a function of (canvas, patient, rng, x, y, size)."""
   if label == 'brain':
     return functools.partial(brain, plane=brain_plane)
   if label == 'other':
@@ -124,7 +124,7 @@ def painter(label: str, patient: Patient, rng: np.random.Generator, brain_plane:
 
 
 def abdominal(label: str, patient: Patient, machine: Machine, rng: np.random.Generator) -> View:
-  """Through the mother's belly with a curved probe, the picture cut to the object or from the skin on."""
+  """Looks through the mother's belly with a curved probe, the picture cut to the object or from the skin on."""
   small, large, zoom = SIZES[label]
   half = small + (large - small) * patient.growth
   height = 2 * half / (patient.fill * rng.uniform(0.85, 1.15) * zoom)
@@ -139,7 +139,7 @@ def abdominal(label: str, patient: Patient, machine: Machine, rng: np.random.Gen
 
 
 def transvaginal(label: str, patient: Patient, machine: Machine, rng: np.random.Generator) -> View:
-  """A small round probe with a very wide fan."""
+  """Looks with a small round probe with a very wide fan."""
   del label, machine
   depth = rng.uniform(5.0, 8.0)
   fan = Fan(rng.uniform(0.9, 1.3), rng.uniform(1.0, 1.3), 0.0, depth, rng.normal(0, 0.08))
@@ -147,7 +147,7 @@ def transvaginal(label: str, patient: Patient, machine: Machine, rng: np.random.
 
 
 def vascular(label: str, patient: Patient, machine: Machine, rng: np.random.Generator) -> View:
-  """A linear probe on a vessel below the skin: parallel beams, to within a circle of 5 m."""
+  """Looks with a linear probe on a vessel below the skin: parallel beams, to within a circle of 5 m."""
   del label, patient, machine
   depth = rng.uniform(2.2, 3.2)
   fan = Fan(500.0, depth * rng.uniform(0.5, 0.65) / 500, 0.0, depth)
@@ -158,7 +158,7 @@ VIEWS = {anatomy.cervix: transvaginal, others.vessel: vascular}  # all else is a
 
 
 def mark(image: UInt8[np.ndarray, 'h w'], style: str, rng: np.random.Generator) -> None:
-  """What the machine writes on the picture, in place: ticks of depth, lines of text, the scale of greys."""
+  """Writes on the picture what a machine does, in place: ticks of depth, lines of text, the scale of greys."""
   if style == 'none':
     return
   height, width = image.shape

@@ -10,7 +10,7 @@ from fetal_jax.data.sources.fetal_phantom.cohort import Patient
 
 
 def vessel(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """A maternal artery along its length, under a linear probe: dark lumen between two bright walls."""
+  """Draws a maternal artery along its length, under a linear probe: dark lumen between two bright walls."""
   canvas.level[:] = level(patient, -24) + 3 * canvas.texture
   frame = Frame(canvas, x, y, size, rng.normal(0, 0.08), bend=0.02)
   for q in np.sort(rng.uniform(-1.1, -0.4, 4)).tolist():
@@ -26,7 +26,7 @@ def vessel(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float,
 
 
 def limbs(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """Forearm or leg with hand or foot in fluid: short bones side by side, fingers as dots."""
+  """Draws a forearm or leg with hand or foot in fluid: short bones side by side, fingers as dots."""
   womb(canvas, patient, rng, x, y, size * 1.2)
   frame = Frame(canvas, x, y, size, rng.normal(0, 0.7), bend=0.05)
   flesh = frame.segment((-0.9, 0), (0.35, 0), rng.uniform(0.22, 0.3), rng.normal(0, 0.1))
@@ -45,7 +45,7 @@ def limbs(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, 
 
 
 def profile(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """The face from the side: forehead, nose, lips and chin against fluid, the skull behind."""
+  """Draws the face from the side: forehead, nose, lips and chin against fluid, the skull behind."""
   womb(canvas, patient, rng, x, y, size * 1.15)
   frame = Frame(canvas, x, y, size, rng.choice([0, math.pi]) + rng.normal(0, 0.4), bend=0.02)
   head = frame.ellipse(-0.2, -0.1, 0.78, 0.7)
@@ -71,7 +71,7 @@ def profile(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float
 
 
 def kidneys(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """The trunk at the height of the kidneys: one on either side of the spine, dark pelvis inside."""
+  """Draws the trunk at the height of the kidneys: one on either side of the spine, dark pelvis inside."""
   frame, _ = trunk(canvas, patient, rng, x, y, size, ribs=0.6)
   for side in (-1, 1):
     kidney = frame.ellipse(-0.42, 0.38 * side, 0.25, 0.2, 0.4 * side)
@@ -85,7 +85,7 @@ def kidneys(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float
 
 
 def spine(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """The spine along its length: two rows of vertebrae, ribs or nothing beside them."""
+  """Draws the spine along its length: two rows of vertebrae, ribs or nothing beside them."""
   womb(canvas, patient, rng, x, y, size)
   frame = Frame(canvas, x, y, size, rng.normal(0, 0.25), bend=0.03)
   back = frame.segment((-1.2, 0.1), (1.2, 0.1), 0.55)
@@ -99,7 +99,7 @@ def spine(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, 
 
 
 def placenta(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """A thick granular placenta with its flat face to a pocket of fluid, a coil of cord in it."""
+  """Draws a thick granular placenta with its flat face to a pocket of fluid, a coil of cord in it."""
   womb(canvas, patient, rng, x, y, size * 1.6)
   frame = Frame(canvas, x, y, size, rng.normal(0, 0.25), bend=0.08)
   side = -1 if patient.anterior_placenta else 1
@@ -117,7 +117,7 @@ def placenta(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: floa
 
 
 def off_plane(canvas: Canvas, patient: Patient, rng: np.random.Generator, x: float, y: float, size: float):
-  """A trunk that shows no landmark, cut obliquely: what is mistaken for an abdomen or a thorax."""
+  """Draws a trunk that shows no landmark, cut obliquely: what is mistaken for an abdomen or a thorax."""
   frame, width = trunk(canvas, patient, rng, x, y, size, ribs=rng.uniform(0, 3))
   for _ in range(rng.integers(2, 6)):
     p, q = rng.uniform(-0.55, 0.6), rng.uniform(-0.55, 0.55) * width

@@ -22,7 +22,7 @@ class PhantomRecord:
   plane: cohort.Plane
 
   def png(self) -> bytes:
-    """The image as a grey PNG."""
+    """Returns the image as a grey PNG."""
     buffer = io.BytesIO()
     Image.fromarray(self.image).save(buffer, 'PNG', compress_level=4)
     return buffer.getvalue()

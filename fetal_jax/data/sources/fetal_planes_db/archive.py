@@ -72,7 +72,7 @@ class Archive:
     self.left_out = {why: count for why, count in left_out.items() if count}
 
   def read(self, member: str, limit: int = decode.MAX_BYTES) -> bytes:
-    """The bytes of a member; UserError, naming it, if they are damaged or more than `limit`."""
+    """Reads a member; UserError, naming it, if it is damaged or has more than `limit` bytes."""
     try:
       size = self._infos[member].file_size if self._zip else (self._path / member).stat().st_size
       if size <= limit:
@@ -132,7 +132,7 @@ def open_archive(path: files.PathLike) -> Iterator[Archive]:
 
 
 def _members(zip_file: zipfile.ZipFile, path: pathlib.Path) -> tuple[list[str], int]:
-  """The names of a zip's files, and how many more are hidden; UserError if a name is twice, or leads elsewhere."""
+  """Lists the files of a zip, and counts the hidden ones; UserError if a name is there twice, or leads elsewhere."""
   names: dict[str, None] = {}
   for name in (_plain(info.filename) for info in zip_file.infolist()):
     if name.endswith('/'):
@@ -148,5 +148,5 @@ def _members(zip_file: zipfile.ZipFile, path: pathlib.Path) -> tuple[list[str], 
 
 
 def _plain(name: str) -> str:
-  """A member's name with '/' between its parts, as some zip programs on Windows forget."""
+  """Returns a member's name with '/' between its parts; some zip programs on Windows write '\\'."""
   return name.replace('\\', '/')

@@ -41,7 +41,7 @@ class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
 
     Args:
       source: a zip or a folder with FETAL_PLANES_DB_data.csv and the images; '' downloads the archive (2.1 GB).
-      allow_missing: leave out images that are named in the CSV but absent, instead of stopping.
+      allow_missing: leave out images that are named in the CSV but missing, instead of stopping.
       **kwargs: of `tfds.core.DatasetBuilder`, such as `data_dir`.
     """
     self._source = source

@@ -33,7 +33,7 @@ def read_metadata(csv_path: files.PathLike) -> records_lib.Records:
     One record a row, in the file's order; labels are in the order of `CLASS_NAMES`.
 
   Raises:
-    UserError: the file is not there, or a column, a class, a value or a name is not as it must be.
+    UserError: the file is missing, or a column, a class, a value or a name is not as it must be.
   """
   path = pathlib.Path(csv_path)
   try:
@@ -44,7 +44,7 @@ def read_metadata(csv_path: files.PathLike) -> records_lib.Records:
 
 
 def parse_metadata(content: bytes, where: str) -> records_lib.Records:
-  """`read_metadata` of a file's bytes; `where` is how errors name the file."""
+  """Reads a file's bytes as `read_metadata` does; `where` is how errors name the file."""
   label_of = {plane: label for label, plane in enumerate(PLANES.values())}
   seen: dict[str, int] = {}
 
