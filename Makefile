@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs/demo
 
-.PHONY: demo test test-slow torture soak bench docs lint format clean
+.PHONY: demo test test-slow torture mutants soak bench docs lint format clean
 
 demo: .venv/installed
 	$(BIN)/python -m fetal_jax.main --config=configs/demo.py --workdir=$(WORKDIR)
@@ -13,13 +13,19 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest
 
-# The long repetitions: kills, fuzz with ten times the examples, all notebooks, several processes.
+# The long repetitions: references compiled as for users, kills, fuzz with ten times the examples, all notebooks,
+# mutants.
 test-slow: .venv/installed
+	FETAL_JAX_OPTIMISE=1 $(BIN)/python -m pytest -m reference
 	FETAL_JAX_EXAMPLES=10 $(BIN)/python -m pytest -m 'slow or fuzz'
 
 # 60 SIGKILLs over all stages; half an hour of training and sampling.
 torture: .venv/installed
 	$(BIN)/python tests/tools/torture.py
+
+# 60 changed lines, and whether tests notice; half an hour.
+mutants: .venv/installed
+	$(BIN)/python tests/tools/mutants.py
 
 soak: .venv/installed
 	$(BIN)/python tests/tools/soak.py

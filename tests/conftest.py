@@ -14,12 +14,11 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.jax_cache'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 # Programs of a test run for a moment and are compiled for minutes: these two make that five times quicker. With
-# `FETAL_JAX_OPTIMISE=1` programs are compiled as for users.
+# `FETAL_JAX_OPTIMISE=1` programs are compiled as for users: so does `make test-slow` with comparisons with references.
 if not os.environ.get('FETAL_JAX_OPTIMISE'):
   os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_use_fusion_emitters=false'.strip()
 
-import jax
 import pytest
 from helpers.processes import with_devices
 from jaxtyping import install_import_hook
@@ -46,16 +45,6 @@ def real_data() -> pathlib.Path:
   return folder
 
 
-@pytest.fixture(scope='module', autouse=True)
-def optimised_for_references(request):
-  """Comparisons with `GOLDEN` files are of the code that users run, with all optimisations."""
-  setting, before = 'jax_disable_most_optimizations', jax.config.values['jax_disable_most_optimizations']
-  if hasattr(request.module, 'GOLDEN'):
-    jax.config.update(setting, False)
-  yield
-  jax.config.update(setting, before)
-
-
 # A file runs in one worker, so that its tests share what one of them made; the longest files start first.
 LONGEST = (
   'test_end_to_end.py',
@@ -70,6 +59,8 @@ def pytest_collection_modifyitems(items):
   for item in items:
     if getattr(item.obj, 'is_hypothesis_test', False):
       item.add_marker('fuzz')
+    if hasattr(item.module, 'GOLDEN') and 'equal' in item.name:
+      item.add_marker('reference')
   order = {name: place for place, name in enumerate(LONGEST)}
   items.sort(key=lambda item: order.get(item.path.name, len(order)))
 

@@ -130,10 +130,14 @@ def test_the_data_set_is_prepared(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
   monkeypatch.setitem(sys.modules, 'fetal_jax.data.arrays', importlib.import_module('contributed.arrays'))
   monkeypatch.setattr(sources, 'SOURCES', dict(sources.SOURCES))
-  exec(EXAMPLES['fetal_jax/data/sources/__init__.py'], vars(sources) | (scope := {'SOURCES': sources.SOURCES}))
+  exec(
+    EXAMPLES['fetal_jax/data/sources/__init__.py'], vars(sources) | (scope := {'SOURCES': sources.SOURCES})
+  )
   # The table of settings as the text says to change it.
   rows = {row.name: row for row in settings.SETTINGS}
-  rows['data.source'] = dataclasses.replace(rows['data.source'], allowed=settings.one_of('fetal_phantom', 'arrays'))
+  rows['data.source'] = dataclasses.replace(
+    rows['data.source'], allowed=settings.one_of('fetal_phantom', 'arrays')
+  )
   rows['data.path'] = dataclasses.replace(rows['data.path'], only={'data.source': ('arrays',)})
   for module in (settings, checks):
     monkeypatch.setattr(module, 'SETTINGS', tuple(rows.values()))

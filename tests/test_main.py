@@ -128,7 +128,9 @@ def test_a_prepared_workdir_and_a_single_class(command_here, tmp_path):
   ],
 )
 def test_stages_out_of_order(command_here, tmp_path, stage, said):
-  assert said in refused(command_here('--config=configs/smoke.py', f'--workdir={tmp_path}', f'--stage={stage}'))
+  assert said in refused(
+    command_here('--config=configs/smoke.py', f'--workdir={tmp_path}', f'--stage={stage}')
+  )
 
 
 HEAVY = (

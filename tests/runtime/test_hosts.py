@@ -124,6 +124,7 @@ def test_the_first_process_speaks_and_writes(runs):
   assert accounts['sample']['device'] == '4 x cpu on 2 hosts'
 
 
+@pytest.mark.slow
 def test_a_round_begun_by_one_is_finished_by_two_to_the_bit(runs, tmp_path):
   """The same checkpoint, and as many images a device at a time; two shards are already there."""
   workdir = tmp_path / 'run'
