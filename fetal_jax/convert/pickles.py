@@ -57,108 +57,139 @@ def load(
     UserError: the pickle is damaged, or asks for more than the above.
   """
   try:
-    return _run(stream, {'collections.OrderedDict': _ordered_dict, **(calls or {})}, names, persistent_load)
+    calls = {'collections.OrderedDict': _ordered_dict, **(calls or {})}
+    return _Machine(stream, calls, names, persistent_load).run()
   except DAMAGE as error:
     raise UserError('its pickle is damaged or cut short; copy or download it again') from error
 
 
-def _run(stream, calls, names, persistent_load):
-  stack: list[Any] = []
-  marks: list[int] = []
-  memo: dict[int, Any] = {}
+class _Machine:
+  """The stack machine that a pickle is a program of."""
 
-  def take(count):
-    data = stream.read(count)
+  def __init__(self, stream, calls, names, persistent_load):
+    self.stream, self.calls, self.names, self.persistent_load = stream, calls, names, persistent_load
+    self.stack: list[Any] = []
+    self.marks: list[int] = []
+    self.memo: dict[int, Any] = {}
+
+  def run(self) -> Any:
+    for _ in range(MAX_OPCODES):
+      opcode = self.take(1)
+      if opcode == pickle.STOP:
+        return self.stack.pop()
+      if not (self.push_value(opcode) or self.build_container(opcode)):
+        self.refer(opcode)
+    raise UserError(f'its pickle has more than {MAX_OPCODES:,} steps; save model.state_dict() alone')
+
+  # MARK: The bytes
+
+  def take(self, count):
+    data = self.stream.read(count)
     if len(data) < count:
       raise EOFError
     return data
 
-  def number(width):
-    return int.from_bytes(take(width), 'little')
+  def number(self, width):
+    return int.from_bytes(self.take(width), 'little')
 
-  def line():
-    data = stream.readline()
+  def line(self):
+    data = self.stream.readline()
     if not data.endswith(b'\n'):
       raise EOFError
     return data[:-1].decode()
 
-  def since_mark():
-    start = marks.pop()
-    items = stack[start:]
-    del stack[start:]
+  def since_mark(self):
+    start = self.marks.pop()
+    items = self.stack[start:]
+    del self.stack[start:]
     return items
 
-  def push_global(module, name):
-    if (full := f'{module}.{name}') not in calls and full not in names:
+  # MARK: Opcodes; each method returns whether the opcode was one of its own
+
+  def push_value(self, opcode: bytes) -> bool:
+    """Numbers, text, constants, and values that the memo keeps."""
+    if opcode in GETS:
+      value = self.memo[self.number(GETS[opcode])]
+    elif opcode in UNSIGNED:
+      value = self.number(UNSIGNED[opcode])
+    elif opcode in TEXTS:
+      value = self.take(self.number(TEXTS[opcode])).decode()
+    elif opcode in CONSTANTS:
+      value = CONSTANTS[opcode]
+    elif opcode == pickle.BININT:
+      value = int.from_bytes(self.take(4), 'little', signed=True)
+    elif opcode == pickle.LONG1:
+      value = int.from_bytes(self.take(self.number(1)), 'little', signed=True)
+    elif opcode == pickle.BINFLOAT:
+      value = struct.unpack('>d', self.take(8))[0]
+    else:
+      return False
+    self.stack.append(value)
+    return True
+
+  def build_container(self, opcode: bytes) -> bool:
+    """Tuples, lists and dicts, from what is on the stack."""
+    stack = self.stack
+    if opcode in SHORT_TUPLES:
+      items = [stack.pop() for _ in range(SHORT_TUPLES[opcode])]
+      stack.append(tuple(reversed(items)))
+      return True
+    match opcode:
+      case pickle.MARK:
+        self.marks.append(len(stack))
+      case pickle.TUPLE:
+        stack.append(tuple(self.since_mark()))
+      case pickle.EMPTY_LIST:
+        stack.append([])
+      case pickle.APPEND | pickle.APPENDS:
+        items = [stack.pop()] if opcode == pickle.APPEND else self.since_mark()
+        _typed(stack[-1], list).extend(items)
+      case pickle.EMPTY_DICT:
+        stack.append({})
+      case pickle.SETITEM | pickle.SETITEMS:
+        items = [stack.pop(), stack.pop()][::-1] if opcode == pickle.SETITEM else self.since_mark()
+        _typed(stack[-1], dict).update(_mapping(zip(items[::2], items[1::2], strict=True)))
+      case _:
+        return False
+    return True
+
+  def refer(self, opcode: bytes) -> None:
+    """Names, calls, the memo and the frame; refuses all other opcodes."""
+    stack = self.stack
+    if opcode in PUTS:
+      self.memo[self.number(PUTS[opcode])] = stack[-1]
+      return
+    match opcode:
+      case pickle.PROTO:
+        self.take(1)
+      case pickle.FRAME:
+        self.take(8)
+      case pickle.MEMOIZE:
+        self.memo[len(self.memo)] = stack[-1]
+      case pickle.GLOBAL:
+        self.push_global(self.line(), self.line())
+      case pickle.STACK_GLOBAL:
+        name, module = stack.pop(), stack.pop()
+        self.push_global(_typed(module, str), _typed(name, str))
+      case pickle.REDUCE | pickle.NEWOBJ:
+        arguments, function = stack.pop(), stack.pop()
+        stack.append(self.calls[_typed(function, Global).name](*_typed(arguments, tuple)))
+      case pickle.BUILD:
+        stack.pop()  # attributes: `_metadata` of a state dict
+      case pickle.BINPERSID if self.persistent_load:
+        stack.append(self.persistent_load(stack.pop()))
+      case _:
+        raise UserError(
+          f'its pickle is damaged, or no state dict (opcode {opcode!r}); save model.state_dict() with PyTorch again'
+        )
+
+  def push_global(self, module: str, name: str) -> None:
+    if (full := f'{module}.{name}') not in self.calls and full not in self.names:
       raise UserError(
         f'holds {full[:100]!r}, which is no part of a state dict, and pickled code is never run here; '
         'load it with PyTorch where you trust it, and save model.state_dict() instead'
       )
-    stack.append(Global(full))
-
-  for _ in range(MAX_OPCODES):
-    opcode = take(1)
-    if opcode in GETS:
-      stack.append(memo[number(GETS[opcode])])
-    elif opcode in PUTS:
-      memo[number(PUTS[opcode])] = stack[-1]
-    elif opcode in UNSIGNED:
-      stack.append(number(UNSIGNED[opcode]))
-    elif opcode in TEXTS:
-      stack.append(take(number(TEXTS[opcode])).decode())
-    elif opcode in CONSTANTS:
-      stack.append(CONSTANTS[opcode])
-    elif opcode in SHORT_TUPLES:
-      items = [stack.pop() for _ in range(SHORT_TUPLES[opcode])]
-      stack.append(tuple(reversed(items)))
-    else:
-      match opcode:
-        case pickle.PROTO:
-          take(1)
-        case pickle.FRAME:
-          take(8)
-        case pickle.MARK:
-          marks.append(len(stack))
-        case pickle.STOP:
-          return stack.pop()
-        case pickle.MEMOIZE:
-          memo[len(memo)] = stack[-1]
-        case pickle.BININT:
-          stack.append(int.from_bytes(take(4), 'little', signed=True))
-        case pickle.LONG1:
-          stack.append(int.from_bytes(take(number(1)), 'little', signed=True))
-        case pickle.BINFLOAT:
-          stack.append(struct.unpack('>d', take(8))[0])
-        case pickle.TUPLE:
-          stack.append(tuple(since_mark()))
-        case pickle.EMPTY_LIST:
-          stack.append([])
-        case pickle.APPEND | pickle.APPENDS:
-          items = [stack.pop()] if opcode == pickle.APPEND else since_mark()
-          _typed(stack[-1], list).extend(items)
-        case pickle.EMPTY_DICT:
-          stack.append({})
-        case pickle.SETITEM | pickle.SETITEMS:
-          items = [stack.pop(), stack.pop()][::-1] if opcode == pickle.SETITEM else since_mark()
-          _typed(stack[-1], dict).update(_mapping(zip(items[::2], items[1::2], strict=True)))
-        case pickle.GLOBAL:
-          push_global(line(), line())
-        case pickle.STACK_GLOBAL:
-          name, module = stack.pop(), stack.pop()
-          push_global(_typed(module, str), _typed(name, str))
-        case pickle.REDUCE | pickle.NEWOBJ:
-          arguments, function = stack.pop(), stack.pop()
-          stack.append(calls[_typed(function, Global).name](*_typed(arguments, tuple)))
-        case pickle.BUILD:
-          stack.pop()  # attributes: `_metadata` of a state dict
-        case pickle.BINPERSID if persistent_load:
-          stack.append(persistent_load(stack.pop()))
-        case _:
-          raise UserError(
-            f'its pickle is damaged, or no state dict (opcode {opcode!r}); '
-            'save model.state_dict() with PyTorch again'
-          )
-  raise UserError(f'its pickle has more than {MAX_OPCODES:,} steps; save model.state_dict() alone')
+    self.stack.append(Global(full))
 
 
 def _typed(value, kind):

@@ -22,11 +22,11 @@ def selective_scan(
 
       h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t,    y_t = C_t . h_t + D u_t,    h_0 = 0
 
-  Chunks of the sequence follow one another. A chunk is cut into lanes, which are run side by side twice: from
-  a state of zero, to learn where each lane ends and so where the next one starts; then from there. That is
-  2 l / lanes steps one after the other instead of l, for twice the work. The backward pass computes a chunk
-  again, so that beyond inputs and output the memory is `b d n (2 chunk + l / chunk)`. Only products of
-  decays are formed, all at most 1: nothing overflows.
+  The sequence is computed chunk by chunk. A chunk is cut into lanes, which run in parallel, twice: first from a zero
+  state, which gives each lane's last state and so the next one's first; then from those first states. That is
+  2 l / lanes sequential steps instead of l, for twice the work. The backward pass recomputes a chunk, so that beyond
+  inputs and output the memory is `b d n (2 chunk + l / chunk)`. Only products of decays are formed, all at most 1:
+  nothing overflows.
 
   Args:
     u: input. Everything is computed in float32.
@@ -71,13 +71,15 @@ def selective_scan(
     _, y = jax.lax.scan(advance, starts.swapaxes(0, 1).reshape(ends.shape), inputs)
     return h, y
 
-  def to_chunks(x):
-    # [b, l, c] to [chunks, steps, b * lanes, c]; the steps of size 0 at the end leave the state as it is.
-    x = jnp.pad(x, ((0, 0), (0, -length % (lanes * steps)), (0, 0)))
-    x = x.reshape(batch, -1, lanes, steps, x.shape[-1]).transpose(1, 3, 0, 2, 4)
-    return x.reshape(*x.shape[:2], batch * lanes, -1)
-
   h = jnp.zeros((batch, *A.shape))
-  _, y = jax.lax.scan(one_chunk, h, tuple(to_chunks(x) for x in (u, delta, B, C)))
+  _, y = jax.lax.scan(one_chunk, h, tuple(_to_chunks(x, steps, lanes) for x in (u, delta, B, C)))
   y = y.reshape(-1, steps, batch, lanes, channels).transpose(2, 0, 3, 1, 4)
   return y.reshape(batch, -1, channels)[:, :length] + D * u
+
+
+def _to_chunks(x: Float[Array, 'b l c'], steps: int, lanes: int) -> Float[Array, 'chunks steps rows c']:
+  """Cuts sequences into chunks of lanes; the steps of size 0 at the end leave the state as it is."""
+  batch, length, _ = x.shape
+  x = jnp.pad(x, ((0, 0), (0, -length % (lanes * steps)), (0, 0)))
+  x = x.reshape(batch, -1, lanes, steps, x.shape[-1]).transpose(1, 3, 0, 2, 4)
+  return x.reshape(*x.shape[:2], batch * lanes, -1)
