@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from fetal_jax.runtime.errors import UserError
 
-
 # How many times as many examples: `make test-slow` asks for 10.
 TIMES = int(os.environ.get('FETAL_JAX_EXAMPLES', 1))
 
