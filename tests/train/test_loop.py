@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,29 @@ def test_actions_come_when_due_and_at_the_end():
   seen = []
   run(float, actions=[(5, lambda step, state: seen.append((step, state)))])
   assert seen == [(6, 6), (10, 10), (12, 12)]  # the first dispatch after 5 and after 10, and the end
+
+
+def test_images_a_second_are_those_of_the_window_without_its_actions(monkeypatch):
+  """Two steps of 8 images take 4 s, an action between two logs 100 s more."""
+  clock, rates = [1000.0], []
+  monkeypatch.setattr(loop, 'time', types.SimpleNamespace(monotonic=lambda: clock[0]))
+
+  def wait(seconds):
+    clock[0] += seconds
+
+  def update(state, batch):
+    wait(4)
+    return state + 2, {'loss': (jnp.ones(2), jnp.ones(2))}
+
+  loop.train(
+    4,
+    update,
+    itertools.repeat(None),
+    Schedule(4, 12, steps_per_call=2, images_per_step=8, log_every=4),
+    Hooks(lambda step, means: rates.append(means['img_per_s']) or '', [(4, lambda *_: wait(100))]),
+    title='test',
+  )
+  assert rates == [4.0, 4.0]
 
 
 def test_a_resumed_run_logs_what_an_uninterrupted_one_does():
