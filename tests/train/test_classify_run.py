@@ -187,3 +187,18 @@ def test_the_first_of_the_best_epochs_is_selected(tmp_path, monkeypatch, protoco
   second = EpochRow(epoch=2, step=8, train_loss=0.5, train_accuracy=0.5, score=0.75, **{name: 0.75})
   assert epochs.history[1] == second
   assert (8, {name: 0.75}) in written
+
+
+def test_each_seed_has_an_order_of_its_own(tmp_path, monkeypatch):
+  """The order's seed is that of the whole run in thousands, and the number of the training."""
+  seeds = []
+
+  def note(sources, *, seed, **_):
+    seeds.append(seed)
+    raise InterruptedError
+
+  monkeypatch.setattr(classify_run, 'training_batches', note)
+  for number in (0, 2):
+    with pytest.raises(InterruptedError):
+      classify_run.train(task(), plan(tmp_path, name=RunName('linear', 'real', number)))
+  assert seeds == [3000, 3002]
