@@ -202,3 +202,12 @@ def test_each_seed_has_an_order_of_its_own(tmp_path, monkeypatch):
     with pytest.raises(InterruptedError):
       classify_run.train(task(), plan(tmp_path, name=RunName('linear', 'real', number)))
   assert seeds == [3000, 3002]
+
+
+def test_the_time_before_an_interruption_counts(tmp_path, monkeypatch):
+  start = classify_run._start
+  monkeypatch.setattr(
+    classify_run, '_start', lambda *arguments: dataclasses.replace(start(*arguments), seconds=1000.0)
+  )
+  classify_run.train(task(), plan(tmp_path, epochs=1))
+  assert 1000 < results.read(plan(tmp_path).folder).seconds < 2000
