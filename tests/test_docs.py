@@ -18,8 +18,9 @@ from helpers import tiny
 import benchmarks.__main__ as bench
 import fetal_jax
 from fetal_jax import config as config_lib
-from fetal_jax import export, main
+from fetal_jax import main
 from fetal_jax.evaluate import sweep
+from fetal_jax.export import __main__ as export
 from fetal_jax.sample import stage as sample_stage
 from fetal_jax.train import regimes
 
@@ -55,6 +56,7 @@ OTHER_FLAGS = {
   '--constraint',
   '--signal',
   '--use_new_attention_order',
+  '--xla_cpu_max_isa',
   '--xla_force_host_platform_device_count',
 }
 
