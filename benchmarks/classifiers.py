@@ -20,14 +20,14 @@ FAMILIES = ('resnet50', 'densenet169', 'vit_b_32', 'swin_t', 'medmamba_t')
 
 
 def make_config(side: int, *, small: bool) -> ml_collections.ConfigDict:
-  """The paper's protocol on images of this size; `small`: the smoke test's networks."""
+  """Returns the paper's protocol on images of this size; `small`: the smoke test's networks."""
   config = config_lib.load_file(str(ROOT / 'configs' / 'smoke.py')) if small else config_lib.default_config()
   config.data.image_size = side
   return config
 
 
 def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
-  """Steps as the classify stage runs them; PyTorch eager."""
+  """Measures steps as the classify stage runs them, beside eager PyTorch."""
   size = context.size
   # The CPU's configs run one step a dispatch.
   steps = 1 if jax.default_backend() == 'cpu' else size.steps_per_call

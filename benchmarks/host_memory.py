@@ -35,7 +35,7 @@ def resident_mib() -> float:
 
 
 def write_checkpoint(folder: pathlib.Path, config) -> None:
-  """A diffusion model with random weights, as the diffusion stage would leave it."""
+  """Makes a diffusion model with random weights, as the diffusion stage would leave it."""
   size = config.data.image_size
   state = diffusion_step.init_state(
     jax.random.key(0),
@@ -50,20 +50,20 @@ def write_checkpoint(folder: pathlib.Path, config) -> None:
 
 
 class Recorder(progress.Progress):
-  """Notes the memory whenever images are handed over to be written."""
+  """Progress that notes the memory whenever images are handed over to be written."""
 
   seen: list[tuple[int, float]]  # (images, MiB), of all instances
 
   @functools.wraps(progress.Progress.update)
-  def update(self, done: int, note: str = '') -> None:
+  def update(self, done: int, note: str = '', **values: float) -> None:
     self.seen.append((done, resident_mib()))
-    super().update(done, note)
+    super().update(done, note, **values)
 
 
 def main() -> int:
   """Returns 1 where the memory grew by more than it may."""
   handler = python_logging.StreamHandler(sys.stderr)
-  handler.addFilter(lambda record: 'generate.py' in record.pathname or 'progress.py' in record.pathname)
+  handler.addFilter(lambda record: record.pathname.endswith(('sample/stage.py', 'runtime/progress.py')))
   python_logging.basicConfig(level=python_logging.INFO, handlers=[handler], format='%(message)s', force=True)
   logging.set_verbosity(logging.INFO)
   config = config_lib.load_file(str(pathlib.Path(__file__).parent.parent / 'configs' / 'smoke.py'))

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine that the figures were measured on."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ import jax
 
 
 def cpu_name() -> str:
-  """The processor's own name, for example `AMD EPYC`."""
+  """Returns the processor's own name, for example `AMD EPYC`."""
   cpuinfo = pathlib.Path('/proc/cpuinfo')
   text = cpuinfo.read_text() if cpuinfo.is_file() else ''
   if match := re.search(r'^model name\s*:\s*(.+)$', text, re.MULTILINE):
@@ -32,12 +32,12 @@ def device_name() -> str:
 
 
 def slug() -> str:
-  """The machine's file name."""
+  """Returns the machine's file name."""
   return re.sub(r'[^a-z0-9]+', '-', device_name().lower()).strip('-')
 
 
 def versions() -> dict[str, str]:
-  """Of Python and what computes."""
+  """Returns the versions of Python and of the libraries that compute."""
   found = {'python': platform.python_version()}
   for package in ('jax', 'jaxlib', 'flax'):
     found[package] = metadata.version(package)

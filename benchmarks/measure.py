@@ -54,7 +54,7 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def ratio(numerators: list[float], denominators: list[float]) -> dict[str, float]:
-  """Of pairs measured in the same round."""
+  """Returns the ratio of pairs measured in the same round."""
   return summary([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 

@@ -47,7 +47,7 @@ def _mesh() -> jax.sharding.Mesh:
 
 
 def everywhere() -> jax.sharding.NamedSharding:
-  """Of arrays that every device holds."""
+  """Returns the sharding of arrays that every device holds."""
   return devices.replicated(_mesh())
 
 
@@ -85,7 +85,7 @@ def make_model(name: str) -> Model:
 
 
 def torch_configs(model: Model) -> dict[str, dict[str, Any]]:
-  """The same networks in guided-diffusion's keywords."""
+  """Describes the same networks in guided-diffusion's keywords."""
   unet, guide, (side, _, channels) = (
     model.config.diffusion.unet,
     model.config.diffusion.guide,
@@ -114,7 +114,7 @@ def torch_configs(model: Model) -> dict[str, dict[str, Any]]:
 
 
 def torch_weights(model: Model) -> dict[str, np.ndarray]:
-  """All weights under guided-diffusion's names, after `unet/` or `guide/`."""
+  """Returns all weights under guided-diffusion's names, after `unet/` or `guide/`."""
   weights = {}
   for name, config in torch_configs(model).items():
     state_dict = guided_diffusion.to_torch({'params': model.params[name]}, config)
@@ -123,7 +123,7 @@ def torch_weights(model: Model) -> dict[str, np.ndarray]:
 
 
 def torch_tables(process: Process) -> dict[str, np.ndarray]:
-  """The process's tables as `torch_diffusion` names them."""
+  """Returns the process's tables as `torch_diffusion` names them."""
   tables = {
     'x_of_x0': np.sqrt(process.alphas_cumprod),
     'x_of_eps': np.sqrt(1 - process.alphas_cumprod),

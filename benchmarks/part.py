@@ -24,7 +24,7 @@ from fetal_jax.runtime.files import read_json, write_json
 
 @dataclasses.dataclass
 class Context:
-  """What a part is given: sizes, the peer, and where results go.
+  """Everything that a part is given: sizes, the peer, and where results go.
 
   Attributes:
     size: what to measure on this machine.
@@ -62,7 +62,7 @@ class Context:
     return result
 
   def peer(self) -> Peer:
-    """The PyTorch process, started at the first call; without PyTorch it says so once and is not `available`."""
+    """Returns the PyTorch process, started at the first call; without PyTorch it says so once and is not `available`."""
     if self._peer is None:
       self._peer = Peer(self.peer_python)
     return self._peer

@@ -16,7 +16,7 @@ from benchmarks import ROOT
 
 
 class PeerError(RuntimeError):
-  """What the peer said when it could not do as asked."""
+  """The peer's message when it could not do as asked."""
 
 
 class Peer:

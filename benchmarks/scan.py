@@ -12,7 +12,7 @@ from fetal_jax.models.selective_scan import selective_scan
 
 
 def sequential(u, delta, A, B, C, D):
-  """The recurrence as it is written, one token after the other."""
+  """Computes the recurrence as it is written, one token after the other."""
 
   def step(h, token):
     u, delta, B, C = token
@@ -25,7 +25,7 @@ def sequential(u, delta, A, B, C, D):
 
 
 def associative(u, delta, A, B, C, D):
-  """All tokens at once in log(length) passes over the states of all of them."""
+  """Computes all tokens at once in log(length) passes over the states of all of them."""
 
   def combine(left, right):
     return left[0] * right[0], right[0] * left[1] + right[1]

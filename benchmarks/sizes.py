@@ -1,4 +1,4 @@
-"""What is measured where: sizes for a CPU, for an accelerator, and tiny ones that only show that it runs."""
+"""Sizes of the measurements: sizes for a CPU, for an accelerator, and tiny ones that only show that it runs."""
 
 import dataclasses
 
@@ -121,7 +121,7 @@ QUICK = Sizes(
 
 
 def choose(backend: str, *, quick: bool) -> Sizes:
-  """The sizes for a JAX backend."""
+  """Returns the sizes for a JAX backend."""
   if quick:
     return QUICK
   return CPU if backend == 'cpu' else ACCELERATOR

@@ -46,7 +46,7 @@ np.asarray(jax.jit(sample)(params, image_keys(key, jnp.arange(16)), jnp.zeros(16
 
 
 def process_seconds(*arguments: str) -> float:
-  """Wall seconds of a fresh interpreter with these arguments.
+  """Returns the wall seconds of a fresh interpreter with these arguments.
 
   Raises:
     RuntimeError: it failed; with its last line.
@@ -66,14 +66,14 @@ def process_seconds(*arguments: str) -> float:
 
 
 def command(repeats: int, *arguments: str) -> dict[str, Any]:
-  """A command, once to fill the disk's cache and then so many times."""
+  """Times a command: once to fill the disk's cache, and then so many times."""
   process_seconds(*arguments)
   seconds = measure.summary([process_seconds(*arguments) for _ in range(repeats)])
   return {'median_s': seconds['median'], 'seconds': seconds}
 
 
 def first(program: str, repeats: int) -> dict[str, Any]:
-  """A program with nothing compiled before, then with the cache that it left."""
+  """Times a program with nothing compiled before, then with the cache that it left."""
   cold, warm = [], []
   for _ in range(repeats):
     with tempfile.TemporaryDirectory(prefix='benchmarks_cache_') as cache:

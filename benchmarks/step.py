@@ -18,7 +18,7 @@ from fetal_jax.diffusion.sample import cast_blocks, image_keys, make_sample
 from fetal_jax.diffusion.schedule import Process
 from fetal_jax.networks import make_sampling_process
 
-# What torch.compile of both networks and of the guide's gradient may take.
+# Most seconds for torch.compile of both networks and of the guide's gradient.
 COMPILE_S = 150
 
 
@@ -40,7 +40,7 @@ def make_step(
 
 
 def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
-  """All contestants on one batch; those that cannot run say why in 'errors'."""
+  """Measures all contestants on one batch; those that cannot run say why in 'errors'."""
   size = context.size
   model = networks.make_model(name)
   process = make_sampling_process(model.config, 'ancestral', 250)
@@ -71,7 +71,6 @@ def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
   parameters: dict[str, Any] = {'fetal_jax': model.parameters}
   difference: dict[str, dict[str, float]] = {}
   errors: dict[str, str] = {}
-
   peer = context.peer()
   if peer.available:
     results = dict(zip(('x', 'output', 'gradient'), map(np.asarray, alone_compiled(*args)), strict=True))
@@ -82,17 +81,13 @@ def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
         errors[title] = 'skipped, the time of this part is up'
         continue
       try:
-        configs = networks.torch_configs(model)
-        answer = peer.call('build_step', arrays, name=title, scale=SCALE, **settings, **configs)
-        if settings['library'] == 'adm':
-          theirs = peer.call('check', name=title)['arrays']
-          difference[title] = check_same(results, theirs, model.unet.dtype)
-        peer.call('time', name=title, calls=1)
+        parameters[title], largest = build_peer(context, model, title, settings, arrays, results)
       except (PeerError, AssertionError) as error:
         errors[title] = str(error)
         print(f'  {title}: {error}', flush=True)
         continue
-      parameters[title] = dict(zip(('unet', 'guide'), answer['parameters'], strict=True))
+      if largest:
+        difference[title] = largest
       contestants[title] = lambda title=title: peer.call('time', name=title, calls=size.calls)['seconds']
 
   times = measure.interleaved(contestants, size.rounds)
@@ -118,8 +113,32 @@ def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
   }
 
 
+def build_peer(
+  context: Context,
+  model: networks.Model,
+  title: str,
+  settings: dict[str, Any],
+  arrays: dict[str, Any],
+  results: dict[str, np.ndarray],
+) -> tuple[dict[str, int], dict[str, float] | None]:
+  """Builds a step in PyTorch; returns its numbers of parameters, and how far its results are from ours.
+
+  Raises:
+    PeerError: PyTorch cannot run it.
+    AssertionError: the same weights give other results.
+  """
+  peer, largest = context.peer(), None
+  answer = peer.call(
+    'build_step', arrays, name=title, scale=SCALE, **settings, **networks.torch_configs(model)
+  )
+  if settings['library'] == 'adm':
+    largest = check_same(results, peer.call('check', name=title)['arrays'], model.unet.dtype)
+  peer.call('time', name=title, calls=1)
+  return dict(zip(('unet', 'guide'), answer['parameters'], strict=True)), largest
+
+
 def peers(*, compiled: bool) -> dict[str, dict[str, Any]]:
-  """What PyTorch is measured with, the quick ones to build first; channels last on a GPU, where it is faster."""
+  """Returns PyTorch's settings to measure, the quick ones to build first; channels last on a GPU, where it is faster."""
   on_gpu = jax.default_backend() != 'cpu'
   settings = {
     'torch eager': {'library': 'adm', 'compiled': False, 'channels_last': on_gpu},

@@ -16,7 +16,7 @@ Cases = dict[str, dict[str, Any]]
 
 
 def markdown(folder: pathlib.Path) -> str:
-  """All tables of all machines."""
+  """Returns all tables of all machines."""
   return '\n'.join(_machine(read_json(path)) for path in sorted(folder.glob('*.json')))
 
 

@@ -137,11 +137,11 @@ class Network(nn.Module):
 
   @property
   def dtype(self) -> torch.dtype:
-    """Of the convolutions in blocks."""
+    """Returns the dtype of the convolutions in blocks."""
     return self.input_blocks[0][0].weight.dtype
 
   def embed(self, t: Tensor) -> Tensor:
-    """Sinusoids of the timestep, cosines first, through two layers."""
+    """Embeds the timestep: sinusoids, cosines first, through two layers."""
     half = self.width // 2
     frequencies = torch.exp(-math.log(10000) / half * torch.arange(half, device=t.device))
     angles = t.float()[:, None] * frequencies

@@ -42,5 +42,5 @@ class Denoiser(nn.Module):
 
 
 def create(config: Mapping[str, Any]) -> nn.Module:
-  """The network with weights of its own."""
+  """Builds the network with weights of its own."""
   return Denoiser(config)

@@ -13,12 +13,12 @@ Tables = Mapping[str, Tensor]  # float32 [K], of the process
 
 
 def at(table: Tensor, t: Tensor) -> Tensor:
-  """A table's values for a batch of indices, [B, 1, 1, 1]."""
+  """Returns a table's values for a batch of indices, [B, 1, 1, 1]."""
   return table[t][:, None, None, None]
 
 
 def read(tables: Tables, output: Tensor, x_t: Tensor, t: Tensor, *, clip: bool) -> tuple[Tensor, Tensor]:
-  """Mean and log variance of p(x_{t-1} | x_t) from the network's noise and variance."""
+  """Returns mean and log variance of p(x_{t-1} | x_t) from the network's noise and variance."""
   eps, v = output.chunk(2, dim=1)
   x_0 = at(tables['x0_of_x'], t) * x_t - at(tables['x0_of_eps'], t) * eps
   x_0 = x_0.clamp(-1, 1) if clip else x_0
@@ -39,13 +39,13 @@ class Guided:
     self.tables, self.labels, self.scale = tables, labels, scale
 
   def gradient(self, x: Tensor, t: Tensor) -> Tensor:
-    """Of log p(y | x_t) with respect to x_t."""
+    """Returns the gradient of log p(y | x_t) with respect to x_t."""
     x = x.detach().requires_grad_(True)
     log_likelihood = -F.cross_entropy(self.guide(x, t), self.labels, reduction='sum')
     return torch.autograd.grad(log_likelihood, x)[0]
 
   def step(self, x: Tensor, i: int, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x_{t-1}, and the network's output and gradient it came from."""
+    """Returns x_{t-1}, and the network's output and gradient that it comes from."""
     index = torch.full((len(x),), i, device=x.device)
     t = self.tables['timesteps'][index]
     with torch.no_grad():
@@ -57,7 +57,7 @@ class Guided:
 
 
 def hybrid_loss(tables: Tables, output: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-  """Improved DDPM, equation 16: squared error of the noise, plus the bound's term in bits for the variance."""
+  """Computes Improved DDPM, equation 16: squared error of the noise, plus the bound's term in bits for the variance."""
   eps, v = output.chunk(2, dim=1)
   true_mean = at(tables['mean_of_x0'], t) * x_0 + at(tables['mean_of_x'], t) * x_t
   true_log = at(tables['posterior_log_variance'], t)

@@ -20,7 +20,7 @@ import numpy as np
 
 
 class Server:
-  """What has been built, by name."""
+  """Networks that have been built, by name."""
 
   def __init__(self) -> None:
     import torch
@@ -57,7 +57,7 @@ class Server:
     compiled: bool,
     channels_last: bool,
   ) -> dict[str, Any]:
-    """A guided step with our own weights ('adm') or with the UNet of `diffusers`."""
+    """Builds a guided step with our own weights ('adm') or with the UNet of `diffusers`."""
     from benchmarks import torch_diffusion
 
     weights, tables, data = self._load(arrays)
@@ -89,7 +89,7 @@ class Server:
     arrays: str,
     settings: Mapping[str, Any],
   ) -> dict[str, Any]:
-    """The joint training step; answers with the losses of given timesteps and noise, and their gradients' norms."""
+    """Builds the joint training step; answers with the losses of given timesteps and noise, and their gradients' norms."""
     from benchmarks import torch_diffusion
 
     weights, tables, data = self._load(arrays)
@@ -113,7 +113,7 @@ class Server:
   def build_classifier(
     self, name: str, classes: int, side: int, batch: int, mean: float, std: float, degrees: float
   ) -> dict[str, Any]:
-    """A classifier's training step on noise."""
+    """Builds a classifier's training step on noise."""
     from benchmarks import torch_classifiers
 
     net = torch_classifiers.create(name, classes, side)

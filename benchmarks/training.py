@@ -17,7 +17,7 @@ from fetal_jax.train.state import DiffusionState
 
 
 class Ours:
-  """A compiled update of so many scanned steps, and its state."""
+  """Returns a compiled update of so many scanned steps, and its state."""
 
   def __init__(self, model: networks.Model, batch: int, steps: int) -> None:
     c = model.config.diffusion
@@ -51,7 +51,7 @@ class Ours:
     self.compiled = jitted.lower(self.state, self.batch).compile()
 
   def __call__(self) -> float:
-    """Seconds an optimiser step."""
+    """Returns seconds an optimiser step."""
 
     def call() -> Any:
       self.state, sums = self.compiled(self.state, self.batch)
@@ -61,7 +61,7 @@ class Ours:
 
 
 def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
-  """Steps scanned in one dispatch, one step a dispatch, and PyTorch's, interleaved."""
+  """Measures steps scanned in one dispatch, one step a dispatch, and PyTorch's, interleaved."""
   size = context.size
   model = networks.make_model(name)
   c = model.config.diffusion

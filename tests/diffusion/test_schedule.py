@@ -93,4 +93,6 @@ def test_impossible_processes_are_refused():
   with pytest.raises(ValueError, match='ascending'):
     schedule.process_from_betas(np.array([0.1, 0.2, 0.3]), np.array([2, 1]))
   with pytest.raises(ValueError, match='ascending'):
+    schedule.process_from_betas(np.array([0.1, 0.2, 0.3]), np.array([1, 1]))
+  with pytest.raises(ValueError, match='ascending'):
     schedule.process_from_betas(np.array([0.1, 0.2]), np.array([0, 2]))
