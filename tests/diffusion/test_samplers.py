@@ -120,6 +120,29 @@ def test_guidance_is_skipped_outside_its_interval(name):
   assert not jnp.isfinite(everywhere).any()
 
 
+def test_both_ends_of_the_interval_are_guided():
+  process = make_process(respacing='5')  # timesteps 0, 250, 500, 749, 999
+
+  def sample(interval):
+    return samplers.ddim(Reverse(process, network, zeros, guidance=gradient, interval=interval), X_T)
+
+  guided = sample((250, 749))
+  np.testing.assert_array_equal(sample((249, 750)), guided)
+  assert jnp.abs(sample((251, 749)) - guided).max() > 1e-4
+  assert jnp.abs(sample((250, 748)) - guided).max() > 1e-4
+
+
+def test_dpmpp_clips_after_guidance():
+  process, output, x_t, t, grad = golden_step('250', 't_index_250')
+
+  def predicted(clip):
+    before = jnp.zeros_like(x_t)
+    return samplers.dpmpp_2m_step(process, output, x_t, before, t, lambda x: 100 * grad(x), clip)[1]
+
+  assert jnp.abs(predicted(None)).max() > 1.5
+  np.testing.assert_array_equal(predicted('static'), jnp.clip(predicted(None), -1, 1))
+
+
 @pytest.mark.parametrize('name', sorted(SAMPLERS))
 def test_each_image_is_its_own_and_scale_can_be_swept(name):
   process = make_process(respacing='5')
