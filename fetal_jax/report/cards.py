@@ -1,20 +1,31 @@
-"""What the cards of the synthetic set and of the models say: a run's results in the words of Hugging Face's cards."""
+"""The cards of the synthetic set and of the models: a run's results in the form of Hugging Face's cards."""
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fetal_jax.export.formats import size_category
-from fetal_jax.report import copied, fidelity, filtering, paper, summary, tables
-from fetal_jax.report.run import model_title
+import jinja2
 
-_DATA = pathlib.Path(__file__).parent.parent / 'data'
+from fetal_jax.data.rounds import Manifest
+from fetal_jax.export.formats import size_category
+from fetal_jax.report import markdown, paper
+from fetal_jax.report.groups import groups, mean_accuracy
+from fetal_jax.report.names import model_title, regime_title
+from fetal_jax.report.page import DASH, Cell, Table
+from fetal_jax.report.run import Run, num_images
+from fetal_jax.report.sections import accuracy, copies, fidelity, filter, leakage, summary
+from fetal_jax.report.sections.certainty import longer_training
+from fetal_jax.runtime.records import to_json
+
+CARDS = ('dataset', 'model')  # templates and files
+_DATA = pathlib.Path(__file__).parent.parent / 'data' / 'sources'
 _NOT_EVALUATED = 'Not measured: the evaluate stage has not been run (--stage=evaluate).'
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """What the generator was trained on.
+  """The origin of the images that the generator was trained on.
 
   Attributes:
     title: what people call it.
@@ -30,7 +41,7 @@ class Source:
 
 
 def source(name: str) -> Source:
-  """By the name that `config.data.source` has."""
+  """Returns the source of the name that `config.data.source` has."""
   if name == 'fetal_planes_db':
     return Source(
       'FETAL_PLANES_DB, common maternal-fetal ultrasound images (Burgos-Artizzu et al., 2020)',
@@ -50,82 +61,95 @@ def source(name: str) -> Source:
   )
 
 
-def facts(results: dict[str, Any]) -> dict[str, Any]:
-  """All that the two templates show; plain values, cells and sentences."""
-  data, rounds = results['data'], results['rounds']
-  drawn = sum(sum((r['counts'] or {}).values()) for r in rounds)
+def texts(run: Run) -> dict[str, str]:
+  """Returns the Markdown of every card."""
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('fetal_jax.report', 'templates'),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+  )
+  environment.policies['json.dumps_kwargs'] = {'ensure_ascii': False}
+  environment.filters['markdown_table'] = markdown.table
+  environment.filters['markdown'] = markdown.escape
+  about = facts(run)
+  return {card: environment.get_template(f'{card}_card.md').render(about) for card in CARDS}
+
+
+def facts(run: Run) -> dict[str, Any]:
+  """Returns all that the two templates show: plain values, tables and sentences."""
+  drawn = sum(map(num_images, run.rounds))
+  evaluation = run.evaluation
   return {
-    'results': results,
-    'name': results['name'],
+    'run': run,
+    'name': run.name,
     'paper': paper,
-    'source': source(data['source'] if data else ''),
-    'data': data,
-    'rounds': rounds,
+    'source': source(run.data.source if run.data else ''),
+    'data': run.data,
+    'rounds': run.rounds,
     'drawn': drawn,
     'size': size_category(drawn),
-    'sampler': _sampler(rounds),
-    'kept': _kept(results),
-    'training': _training(results),
-    'did_it_help': summary.did_it_help(results),
-    'longer_training': summary.longer_training(results),
-    'was_it_copied': summary.was_it_copied(results),
-    'overlap': copied.overlap(data),
-    'caveat': copied.caveat(results),
-    'counts': _counts(rounds),
-    'accuracies': _accuracies(results),
-    'fidelity': fidelity.overall(results),
-    'agreement': fidelity.agreement(results),
-    'copies': copied.table(results),
-    'code': _code(results),
+    'sampler': _sampler(run.rounds),
+    'kept': _kept(run),
+    'training': _training(run),
+    'did_it_help': summary.did_it_help(run),
+    'longer_training': longer_training(run),
+    'was_it_copied': copies.was_it_copied(run),
+    'overlap': leakage.overlap(run.data) if run.data else '',
+    'caveat': copies.caveat(run),
+    'counts': _counts(run.rounds),
+    'accuracies': _accuracies(run),
+    'fidelity': fidelity.overall(evaluation) if evaluation else None,
+    'agreement': fidelity.agreement(evaluation) if evaluation else None,
+    'copies': copies.table(evaluation.memorisation) if evaluation else None,
+    'code': _code(run),
     'not_evaluated': _NOT_EVALUATED,
-    'protocol': tables.protocol(results),
-    'models': [model_title(model) for model in summary.groups(results['runs'])],
+    'protocol': accuracy.protocol(run),
+    'models': [model_title(model) for model in groups(run.runs)],
   }
 
 
-def _code(results: dict[str, Any]) -> str:
-  version, commit = results['versions'].get('fetal_jax'), results['git_commit']
+def _code(run: Run) -> str:
+  version, commit = run.versions.get('fetal_jax'), run.git_commit
   return f'fetal_jax{f" {version}" if version else ""}{f", git commit {commit[:12]}" if commit else ""}'
 
 
-def _counts(rounds: list[dict[str, Any]]) -> tables.Table | None:
-  """Images by class and round."""
+def _counts(rounds: Sequence[Manifest]) -> Table | None:
+  """Returns images by class and round; None without rounds."""
   if not rounds:
     return None
-  names = list(dict.fromkeys(name for r in rounds for name in r['counts'] or {}))
-  rows = [[name, *((r['counts'] or {}).get(name, 0) for r in rounds)] for name in names]
-  rows.append(['all', *(sum((r['counts'] or {}).values()) for r in rounds)])
-  cells = [[tables.Cell(n if isinstance(n, str) else f'{n:,}') for n in row] for row in rows]
-  return tables.Table('counts', 'Images', ['Class', *(f'Round {r["round"]}' for r in rounds)], cells)
+  names = list(dict.fromkeys(name for one in rounds for name in one.counts))
+  rows = [[name, *(f'{one.counts.get(name, 0):,}' for one in rounds)] for name in names]
+  rows.append(['all', *(f'{num_images(one):,}' for one in rounds)])
+  cells = [[Cell(text) for text in row] for row in rows]
+  return Table('counts', 'Images', ['Class', *(f'Round {one.round}' for one in rounds)], cells)
 
 
-def _sampler(rounds: list[dict[str, Any]]) -> list[str]:
-  """How the images were drawn, a sentence a round."""
+def _sampler(rounds: Sequence[Manifest]) -> list[str]:
+  """Says how the images were drawn, a sentence a round."""
   lines = []
-  for r in rounds:
+  for one in rounds:
     settings = ', '.join(
-      f'{key} {value}' for key, value in (r['sampler'] or {}).items() if isinstance(value, str | int | float)
+      f'{key} {value}' for key, value in to_json(one.sampler).items() if isinstance(value, str | int | float)
     )
-    step = (r['checkpoint'] or {}).get('step')
     lines.append(
-      f'Round {r["round"]}: {settings}; seed {r["seed"]}'
-      + (f'; checkpoint of step {step:,}' if isinstance(step, int) else '')
+      f'Round {one.round}: {settings}; seed {one.seed}; checkpoint of step {one.checkpoint.step:,}'
     )
   return lines
 
 
-def _kept(results: dict[str, Any]) -> str:
-  """That a filter found some of the images better than others; '' where none has run."""
-  kept = results['filter'] and results['filter']['kept']
-  if not kept:
+def _kept(run: Run) -> str:
+  """Says that a filter found some of the images better than others; '' where none has run."""
+  if run.filter is None or run.filter.kept is None:
     return ''
-  return f'{filtering.choice(kept)}; synthetic/kept.json lists them. This set holds all images.'
+  return f'{filter.choice(run.filter.kept)}; synthetic/kept.json lists them. This set holds all images.'
 
 
-def _training(results: dict[str, Any]) -> list[str]:
-  """How generator and classifiers were trained."""
+def _training(run: Run) -> list[str]:
+  """Says how generator and classifiers were trained."""
   lines = []
-  diffusion, classify = (results['config'].get(key) or {} for key in ('diffusion', 'classify'))
+  diffusion, classify = (run.config.get(key) or {} for key in ('diffusion', 'classify'))
   if diffusion:
     unet = diffusion.get('unet') or {}
     asked = {
@@ -139,7 +163,7 @@ def _training(results: dict[str, Any]) -> list[str]:
     lines.append(f'Diffusion model: {_listed(asked)}')
   if diffusion.get('init_from'):
     lines.append(f'It started from weights of elsewhere: {", ".join(map(str, diffusion["init_from"]))}')
-  if classify and results['runs']:
+  if classify and run.runs:
     asked = {
       'epochs': classify.get('epochs'),
       'batch size': classify.get('batch_size'),
@@ -152,7 +176,7 @@ def _training(results: dict[str, Any]) -> list[str]:
   return lines
 
 
-def _listed(asked: dict[str, Any]) -> str:
+def _listed(asked: Mapping[str, Any]) -> str:
   return ', '.join(
     f'{key} {value:,}' if isinstance(value, int) else f'{key} {value}'
     for key, value in asked.items()
@@ -160,19 +184,18 @@ def _listed(asked: dict[str, Any]) -> str:
   )
 
 
-def _accuracies(results: dict[str, Any]) -> tables.Table | None:
-  """Test accuracy of every model and regime with its interval."""
+def _accuracies(run: Run) -> Table | None:
+  """Returns test accuracy of every model and regime with its interval; None without runs."""
   rows = []
-  compared = results['comparisons']['models']
-  for model, by_regime in summary.groups(results['runs']).items():
+  for model, by_regime in groups(run.runs).items():
+    compared = run.comparisons.models.get(model)
     for regime, runs in by_regime.items():
-      known = compared.get(model, {}).get('regimes', {}).get(regime)
-      value, ends = summary.mean_accuracy(runs), tables.DASH
-      if known and known['scores']['accuracy']['low'] is not None:
-        score = known['scores']['accuracy']
-        ends = f'{100 * score["low"]:.1f} to {100 * score["high"]:.1f}'
-      title = summary.regime_title(regime, results['rounds'])
-      row = (model_title(model), title, f'{100 * value:.1f}', ends, str(len(runs)))
-      rows.append([tables.Cell(text) for text in row])
+      found, ends = compared.regimes.get(regime) if compared else None, DASH
+      score = found.scores['accuracy'] if found else None
+      if score and score.low is not None and score.high is not None:
+        ends = f'{100 * score.low:.1f} to {100 * score.high:.1f}'
+      title = regime_title(regime, run.rounds)
+      row = (model_title(model), title, f'{100 * mean_accuracy(runs):.1f}', ends, str(len(runs)))
+      rows.append([Cell(text) for text in row])
   columns = ['Model', 'Trained on', 'Test accuracy (%)', '95 % interval', 'Seeds']
-  return tables.Table('accuracies', 'Test accuracy', columns, rows, text_columns=2) if rows else None
+  return Table('accuracies', 'Test accuracy', columns, rows, text_columns=2) if rows else None

@@ -168,6 +168,23 @@ class Section:
   nav: str = ''
 
 
+@dataclasses.dataclass(frozen=True)
+class Page:
+  """The whole page.
+
+  Attributes:
+    title: the run's name.
+    lede: what the page is about, under its title.
+    sections: in order; the list of contents follows the first one.
+    source: what stands at its foot: the paper.
+  """
+
+  title: str
+  lede: str
+  sections: Sequence[Section]
+  source: str
+
+
 def pictures(blocks: Sequence[Block]) -> Iterator[Picture]:
   """Yields all pictures of blocks, nested ones too, in order."""
   for block in blocks:

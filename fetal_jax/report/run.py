@@ -1,244 +1,376 @@
-"""Reads what earlier stages left in a workdir into one dict; what is not there is named, not an error."""
+"""Reads what earlier stages left in a workdir as typed records; what is missing is named, and is no error."""
 
-import hashlib
-import json
+import math
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fetal_jax.evaluate import calibration, intervals, paired, scores
-from fetal_jax.report import audits, comparisons, further, kinds, paper
-from fetal_jax.runtime import files
-from fetal_jax.runtime.errors import UserError
+import msgspec
+
+from fetal_jax.data import prepared
+from fetal_jax.data import rounds as rounds_lib
+from fetal_jax.data.rounds import Manifest
+from fetal_jax.evaluate import comparisons as comparisons_lib
+from fetal_jax.evaluate import curve as curve_lib
+from fetal_jax.evaluate import results as evaluation_lib
+from fetal_jax.evaluate import scores as scores_lib
+from fetal_jax.evaluate import sweep_results
+from fetal_jax.evaluate.comparisons import Comparisons, PairedDifference
+from fetal_jax.evaluate.curve import UseCurve
+from fetal_jax.evaluate.paired import RegimeComparison
+from fetal_jax.evaluate.results import Evaluation
+from fetal_jax.evaluate.scores import Scores
+from fetal_jax.evaluate.sweep_results import Recommended, SweepResults
+from fetal_jax.report.names import model_title, order
+from fetal_jax.report.places import without_places
+from fetal_jax.runtime import run as run_lib
 from fetal_jax.runtime.files import PathLike
 from fetal_jax.runtime.metrics import read_curves
-from fetal_jax.runtime.records import to_json
+from fetal_jax.runtime.run import StageAccount
+from fetal_jax.train import kept as kept_lib
 from fetal_jax.train import predictions as predictions_lib
 from fetal_jax.train import regimes as regimes_lib
+from fetal_jax.train import results as results_lib
+from fetal_jax.train.kept import Kept
 from fetal_jax.train.predictions import Predictions
-from fetal_jax.train.regimes import REGIMES
+from fetal_jax.train.results import EpochRow, InitialWeights, RunName
 
 STAGES = ('prepare', 'diffusion', 'sample', 'classify', 'filter', 'evaluate', 'report', 'sweep')
 
-# Every file that the page shows something of. `config.json` and `stages.json` are hashed by content, below.
-_INPUTS = (
-  'data/split.json',
-  'data/records.csv',
-  'diffusion/samples/step_*.png',
-  'logs/diffusion/metrics.jsonl',
-  'synthetic/round_*/manifest.json',
-  'synthetic/round_*/preview.png',
-  'classify/*/*/seed_*/metrics.json',
-  'classify/*/*/seed_*/predictions.csv',
-  *audits.INPUTS,
-)
-_OF_A_RUN = ('metrics.json', 'predictions.csv')
+# {(model, regime, seed): predictions}
+_AllFound = dict[tuple[str, str, int], Predictions]
 
 
-def read_results(workdir: PathLike) -> dict[str, Any]:
-  """Everything that the report says, as plain values.
+class Data(msgspec.Struct, frozen=True, kw_only=True):
+  """The data and their split in numbers, see `prepared.SplitFile`."""
 
-  Returns:
-    A dict with `name`, `config`, `versions`, `git_commit`, `stages` (dicts by stage), `data` (the split in
-    numbers, or None), `rounds` (manifests of the synthetic sets, in order), `diffusion` (the last value of
-    every training metric, or None), `runs` (a dict for each model, regime and seed: its `metrics.json`, if that is
-    there, with `scores` from its predictions or None), `comparisons` (see `comparisons.compare`, of the main regimes), `curve` (see `further.curve`), `filter` (see
-    `further.filtered`, with what the filter `kept`, or None), `evaluation` and `sweep` (what those stages found, or
-    None) and `missing` (sentences). No local path is among them.
+  source: str
+  split: str
+  seed: int
+  image_size: int
+  channels: int
+  class_names: tuple[str, ...]
+  images: dict[str, dict[str, int]]
+  totals: dict[str, int]
+  patients: dict[str, int]
+  shared_patients: int
+  test_patient_overlap: float
+  test_patient_class_overlap: float
+  split_hash: str
+
+
+class ClassifierRun(msgspec.Struct, frozen=True, kw_only=True):
+  """One classifier, see `train.results.ClassifierMetrics`; what its files do not tell is None.
+
+  Attributes:
+    scores: from its predictions.
+  """
+
+  model: str
+  regime: str
+  seed: int
+  protocol: str
+  epochs: int | None = None
+  selected_epoch: int | None = None
+  steps: int | None = None
+  batch_size: int | None = None
+  real_images: int | None = None
+  synthetic_images: int | None = None
+  parameters: int | None = None
+  train_accuracy: float | None = None
+  validation_accuracy: float | None = None
+  test_accuracy: float | None = None
+  test_accuracy_last: float | None = None
+  seconds: float | None = None
+  initialised_from: str | None = None
+  init_from: InitialWeights | None = None
+  settings: str | None = None
+  history: list[EpochRow] = []
+  scores: Scores | None = None
+
+
+class FilterResults(msgspec.Struct, frozen=True, kw_only=True):
+  """What the filter kept, and what that changed (see `comparisons.FilterEffect`)."""
+
+  kept: Kept | None
+  planned: PairedDifference | None
+  models: dict[str, dict[str, RegimeComparison]]
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+  """Everything that the report says; no local path is in it.
+
+  Attributes:
+    name: of the experiment.
+    config: the settings; empty where they are unknown.
+    versions, git_commit: see `runtime.run.RunFile`.
+    stages: accounts by stage, in order.
+    data: None before the prepare stage.
+    rounds: manifests of the finished synthetic rounds, in order.
+    diffusion: the last value of every training metric; None without any.
+    runs: classifiers, in the paper's order.
+    comparisons: of the main regimes.
+    curve: by use of synthetic images, see `evaluate.curve.curve`.
+    filter, evaluation, sweep, recommended: what these stages found; None where they have not run.
+    missing: sentences.
+  """
+
+  name: str
+  config: dict[str, Any]
+  versions: dict[str, str]
+  git_commit: str | None
+  stages: dict[str, StageAccount]
+  data: Data | None
+  rounds: list[Manifest]
+  diffusion: dict[str, float] | None
+  runs: list[ClassifierRun]
+  comparisons: Comparisons
+  curve: dict[str, UseCurve] | None
+  filter: FilterResults | None
+  evaluation: Evaluation | None
+  sweep: SweepResults | None
+  recommended: Recommended | None
+  missing: list[str]
+
+
+def read(workdir: PathLike) -> Run:
+  """Reads the workdir of a run.
 
   Raises:
-    UserError: a file is there but damaged.
+    UserError: a file is damaged.
   """
   workdir = pathlib.Path(workdir)
   missing: list[str] = []
-  asked = _read(workdir / 'config.json', missing, 'what was asked, and with which versions')
-  config = asked.get('config') or {}
-  stages = _read(workdir / 'logs' / 'stages.json', missing, 'run times and memory')
+  asked = _read_asked(workdir, missing)
+  config = asked.config if asked else {}
+  stages = _read_accounts(workdir, missing)
   curves = read_curves(workdir / 'logs' / 'diffusion' / 'metrics.jsonl')
   if not curves:
-    missing.append('Curves of the diffusion training: logs/diffusion/metrics.jsonl is not there.')
+    missing.append('Curves of the diffusion training: logs/diffusion/metrics.jsonl is missing.')
   data, rounds = _read_data(workdir, missing), _read_rounds(workdir, missing)
-  runs, predictions = _read_runs(workdir, config, missing)
+  runs, predictions = _read_runs(workdir, config.get('classify') or {}, missing)
   main = {
-    model: kept for model, by in predictions.items() if (kept := {r: by[r] for r in by if kinds.is_main(r)})
+    model: mine
+    for model, by_regime in predictions.items()
+    if (mine := {name: by_regime[name] for name in by_regime if regimes_lib.is_main(name)})
   }
-  sizes = {r['round']: sum((r['counts'] or {}).values()) for r in rounds}
-  results = {
-    'name': config.get('name') or workdir.resolve().name,
-    'config': config,
-    'versions': asked.get('versions') or {},
-    'git_commit': asked.get('git_commit'),
-    'stages': {
-      stage: stages[stage] for stage in (*STAGES, *sorted(set(stages) - set(STAGES))) if stage in stages
-    },
-    'data': data,
-    'rounds': rounds,
-    'diffusion': {key: values[-1] for key, (_, values) in curves.items()} or None,
-    'runs': runs,
-    'comparisons': comparisons.compare(main, missing),
-    'curve': further.curve(predictions, sizes, missing),
-    'filter': _read_filter(workdir, rounds, predictions, missing),
-    'evaluation': audits.read_evaluation(workdir, data, rounds, missing),
-    'sweep': audits.read_sweep(workdir),
-    'missing': missing,
-  }
-  return audits.without_places(results)
+  return _published(
+    Run(
+      name=config.get('name') or workdir.resolve().name,
+      config=config,
+      versions=asked.versions if asked else {},
+      git_commit=asked.git_commit if asked else None,
+      stages=stages,
+      data=data,
+      rounds=rounds,
+      diffusion={key: values[-1] for key, (_, values) in curves.items()} or None,
+      runs=runs,
+      comparisons=comparisons_lib.compare(main, missing),
+      curve=curve_lib.curve(predictions, {r.round: num_images(r) for r in rounds}, missing),
+      filter=_read_filter(workdir, predictions, missing),
+      evaluation=_read_evaluation(workdir, data, rounds, missing),
+      sweep=_found(sweep_results.read, workdir),
+      recommended=_found(sweep_results.read_recommended, workdir),
+      missing=missing,
+    )
+  )
 
 
-def _read(path: pathlib.Path, missing: list[str], what: str) -> dict[str, Any]:
-  if not path.is_file():
-    missing.append(f'{what[0].upper()}{what[1:]}: {path.parent.name}/{path.name} is not there.')
-    return {}
-  return audits.read_json(path)
+def num_images(manifest: Manifest) -> int:
+  """Returns the number of images of a round."""
+  return sum(manifest.counts.values())
 
 
-def _read_data(workdir: pathlib.Path, missing: list[str]) -> dict[str, Any] | None:
-  if not (workdir / 'data' / 'split.json').is_file():
-    missing.append('The data and their split: data/split.json is not there; run the prepare stage.')
+def to_json(run: Run) -> dict[str, Any]:
+  """Returns the run for results.json: numbers that are not finite become null, long lists are left to their own files."""
+  values = _finite(msgspec.to_builtins(run))
+  for one in values['runs']:
+    del one['history']
+  for one in values['rounds']:
+    for key in ('complete', 'shards', 'files', 'shard_size'):
+      del one[key]
+  if values['filter'] and values['filter']['kept']:
+    del values['filter']['kept']['inputs']
+    for one in values['filter']['kept']['rounds'].values():
+      del one['kept'], one['round_hash']
+  recommended = values.pop('recommended')
+  if values['sweep']:
+    values['sweep']['recommended'] = recommended
+  return values
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {str(k): _finite(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(v) for v in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _published(run: Run) -> Run:
+  """Returns the run without local paths."""
+  return msgspec.convert(without_places(msgspec.to_builtins(run)), Run)
+
+
+def _found(read: Any, workdir: pathlib.Path) -> Any:
+  """Returns what `read(workdir)` does; None where its file is missing."""
+  try:
+    return read(workdir)
+  except FileNotFoundError:
     return None
-  from fetal_jax.data import prepared
 
+
+def _read_asked(workdir: pathlib.Path, missing: list[str]) -> run_lib.RunFile | None:
+  asked = _found(run_lib.read, workdir)
+  if asked is None:
+    missing.append(f'What was asked, and with which versions: {workdir.name}/config.json is missing.')
+  return asked
+
+
+def _read_accounts(workdir: pathlib.Path, missing: list[str]) -> dict[str, StageAccount]:
+  accounts = _found(run_lib.read_accounts, workdir)
+  if accounts is None:
+    missing.append('Run times and memory: logs/stages.json is missing.')
+    return {}
+  return {
+    stage: accounts[stage] for stage in dict.fromkeys((*STAGES, *sorted(accounts))) if stage in accounts
+  }
+
+
+def _read_data(workdir: pathlib.Path, missing: list[str]) -> Data | None:
+  if not (workdir / 'data' / prepared.NAME).is_file():
+    missing.append('The data and their split: data/split.json is missing; run the prepare stage.')
+    return None
   info = prepared.load(workdir).info
-  summary = ('images', 'totals', 'patients', 'shared_patients', 'test_patient_overlap', 'test_patient_class_overlap')
-  keys = ('source', 'split', 'seed', 'image_size', 'channels', *summary, 'split_hash')
-  return {**{key: getattr(info, key) for key in keys}, 'class_names': list(info.class_names)}
+  return Data(**{key: getattr(info, key) for key in Data.__struct_fields__})
 
 
-def _read_rounds(workdir: pathlib.Path, missing: list[str]) -> list[dict[str, Any]]:
-  from fetal_jax.data import rounds as rounds_lib
-
+def _read_rounds(workdir: pathlib.Path, missing: list[str]) -> list[Manifest]:
   found = rounds_lib.begun(workdir)
   if not found:
     missing.append('Synthetic images: no synthetic/round_*/manifest.json; run the sample stage.')
-  rounds = []
-  for number, one in found.items():
-    if one is None:
-      missing.append(f'Synthetic images: round_{number} is not finished; run the sample stage again.')
-      continue
-    manifest = to_json(one.manifest)
-    for key in ('complete', 'shards', 'files', 'shard_size'):
-      del manifest[key]
-    rounds.append({**manifest, 'folder': f'synthetic/{one.folder.name}'})
-  return rounds
+  missing += [
+    f'Synthetic images: round_{number} is not finished; run the sample stage again.'
+    for number, one in found.items()
+    if one is None
+  ]
+  return [one.manifest for one in found.values() if one]
 
 
 def _read_filter(
-  workdir: pathlib.Path,
-  rounds: list[dict[str, Any]],
-  predictions: comparisons.AllPredictions,
-  missing: list[str],
-) -> dict[str, Any] | None:
-  """What the filter kept and what that changed; None where neither it nor its regimes have run."""
-  kept = audits.read_kept(workdir, rounds, missing)
-  changed = further.filtered(predictions, missing)
-  return {'kept': kept, **(changed or {'planned': None, 'models': {}})} if kept or changed else None
+  workdir: pathlib.Path, predictions: comparisons_lib.AllPredictions, missing: list[str]
+) -> FilterResults | None:
+  """Returns what the filter kept and what that changed; None where neither it nor its regimes have run."""
+  kept = _found(kept_lib.read, workdir)
+  marks = {str(one.manifest.round): one.hash for one in rounds_lib.find(workdir)}
+  if kept and {number: about.round_hash for number, about in kept.rounds.items()} != marks:
+    missing.append(
+      'Quality filter: synthetic/kept.json is about other synthetic rounds than those that are there; delete it and run '
+      '--stage=filter.'
+    )
+    kept = None
+  changed = comparisons_lib.filtered(predictions, missing)
+  if not kept and not changed:
+    return None
+  return FilterResults(
+    kept=kept, planned=changed.planned if changed else None, models=changed.models if changed else {}
+  )
+
+
+def _read_evaluation(
+  workdir: pathlib.Path, data: Data | None, rounds: Sequence[Manifest], missing: list[str]
+) -> Evaluation | None:
+  """Returns what the evaluate stage found; None if it has not run on the rounds and the split that are there now.
+
+  A verdict on other images would be worse than none.
+  """
+  found = _found(evaluation_lib.read, workdir)
+  topic, drawn = 'Fidelity, copies and leakage: evaluate/results.json', sum(map(num_images, rounds))
+  if found is None:
+    if rounds:
+      missing.append(f'{topic} is missing; run --stage=evaluate.')
+    return None
+  if found.memorisation.n_synthetic != drawn:
+    problem = f'is about {found.memorisation.n_synthetic:,} synthetic images, there are {drawn:,}'
+  elif data and found.leakage.split_hash != data.split_hash:
+    problem = 'is about another split'
+  else:
+    return found
+  missing.append(f'{topic} {problem}; run --stage=evaluate again.')
+  return None
 
 
 def _read_runs(
-  workdir: pathlib.Path, config: dict[str, Any], missing: list[str]
-) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[int, Predictions]]]]:
-  """All runs, and the predictions of those that have them, in order."""
-  runs, found = [], {}
-  for folder in sorted(
-    {path.parent for name in _OF_A_RUN for path in workdir.glob(f'classify/*/*/seed_*/{name}')}
-  ):
-    metrics, predictions = (folder / name for name in _OF_A_RUN)
-    if metrics.is_file():
-      run = audits.read_json(metrics)
-    else:
-      run = _named_by(folder, (config.get('classify') or {}).get('protocol', ''))
-      missing.append(f'How it was trained: {metrics.relative_to(workdir)} is not there.')
-    run['scores'] = None
-    if predictions.is_file():
-      read = found[run['model'], run['regime'], run['seed']] = predictions_lib.read_csv(predictions)
-      run['scores'] = scores.evaluate(read.labels, read.probabilities, read.class_names)
-    else:
-      missing.append(f'Scores by class: {predictions.relative_to(workdir)} is not there.')
+  workdir: pathlib.Path, classify: Mapping[str, Any], missing: list[str]
+) -> tuple[list[ClassifierRun], comparisons_lib.AllPredictions]:
+  """Returns all classifiers, and the predictions of those that have them, in order."""
+  runs: list[ClassifierRun] = []
+  found: _AllFound = {}
+  for folder in results_lib.find(workdir):
+    run, read = _read_run(workdir, folder, classify.get('protocol', ''), missing)
     runs.append(run)
-  runs.sort(key=lambda run: (*order(run['model'], run['regime']), run['seed']))
-  if not runs:
+    if read:
+      found[run.model, run.regime, run.seed] = read
+  runs.sort(key=lambda run: (*order(run.model, run.regime), run.seed))
+  if runs:
+    missing += _unfinished(classify, {(run.model, run.regime, run.seed) for run in runs})
+  else:
     missing.append(
       'Classifiers: no classify/<model>/<regime>/seed_<k>/predictions.csv; run the classify stage.'
     )
-  asked = config.get('classify') or {}
-  done = {(run['model'], run['regime'], run['seed']) for run in runs}
-  for model in asked.get('models') or ():
-    absent = [
-      f'{regime} (seed {seed})'
-      for regime in asked.get('regimes') or ()
-      if kinds.is_main(regime)
-      for seed in range(asked.get('num_seeds') or 1)
-      if (model, regime, seed) not in done
-    ]
-    if runs and absent:
-      missing.append(f'Not finished for {model_title(model)}: {", ".join(absent)}.')
-  further_runs = _further_runs(asked)
-  if runs and further_runs - done:
-    missing.append(
-      f'Not finished of the regimes by number of synthetic images and with the filter: {len(further_runs - done):,} of '
-      f'{len(further_runs):,} runs.'
-    )
   ordered: dict[str, dict[str, dict[int, Predictions]]] = {}
   for run in runs:
-    key = run['model'], run['regime'], run['seed']
-    if key in found:
-      ordered.setdefault(key[0], {}).setdefault(key[1], {})[key[2]] = found[key]
+    if predictions := found.get((run.model, run.regime, run.seed)):
+      ordered.setdefault(run.model, {}).setdefault(run.regime, {})[run.seed] = predictions
   return runs, ordered
 
 
-def _further_runs(asked: dict[str, Any]) -> set[tuple[str, str, int]]:
-  """Model, regime and seed of what `config.classify` asks for beyond the main regimes."""
-  known = [regime for regime in asked.get('regimes') or () if kinds.find(regime)]
-  return {
+def _read_run(
+  workdir: pathlib.Path, folder: pathlib.Path, protocol: str, missing: list[str]
+) -> tuple[ClassifierRun, Predictions | None]:
+  model, regime, seed = RunName.of(folder)
+  metrics = _found(results_lib.read, folder)
+  if metrics is None:
+    missing.append(f'How it was trained: {(folder / results_lib.NAME).relative_to(workdir)} is missing.')
+  predictions = _found(predictions_lib.read_csv, folder / predictions_lib.NAME)
+  if predictions is None:
+    missing.append(f'Scores by class: {(folder / predictions_lib.NAME).relative_to(workdir)} is missing.')
+    scores = None
+  else:
+    scores = scores_lib.evaluate(predictions.labels, predictions.probabilities, predictions.class_names)
+  if metrics is None:
+    return ClassifierRun(model=model, regime=regime, seed=seed, protocol=protocol, scores=scores), predictions
+  known = {key: getattr(metrics, key) for key in metrics.__struct_fields__}
+  return ClassifierRun(**known, scores=scores), predictions
+
+
+def _unfinished(classify: Mapping[str, Any], done: set[tuple[str, str, int]]) -> list[str]:
+  """Returns sentences on what was asked for and is not there."""
+  seeds = range(classify.get('num_seeds') or 1)
+  sentences = []
+  for model in classify.get('models') or ():
+    absent = [
+      f'{regime} (seed {seed})'
+      for regime in classify.get('regimes') or ()
+      if regimes_lib.is_main(regime)
+      for seed in seeds
+      if (model, regime, seed) not in done
+    ]
+    if absent:
+      sentences.append(f'Not finished for {model_title(model)}: {", ".join(absent)}.')
+  known = [regime for regime in classify.get('regimes') or () if regimes_lib.find(regime)]
+  further = {
     (model, regime, seed)
-    for model in asked.get('models') or ()
-    for regime in regimes_lib.of_model(model, known, asked.get('curve') or (), asked.get('curve_models') or ())
-    if not kinds.is_main(regime)
-    for seed in range(asked.get('num_seeds') or 1)
+    for model in classify.get('models') or ()
+    for regime in regimes_lib.of_model(
+      model, known, classify.get('curve') or (), classify.get('curve_models') or ()
+    )
+    if not regimes_lib.is_main(regime)
+    for seed in seeds
   }
-
-
-def _named_by(folder: pathlib.Path, protocol: str) -> dict[str, Any]:
-  """What is known of a run whose predictions are there alone: what its folder says."""
-  model, regime, seed = folder.parts[-3:]
-  number = seed.removeprefix('seed_')
-  if not number.isdecimal():
-    raise UserError(f'{folder}: must be named seed_<number>; rename it, or move it elsewhere')
-  return {'model': model, 'regime': regime, 'seed': int(number), 'protocol': protocol}
-
-
-def order(model: str, regime: str) -> tuple[int, str, int, int, str]:
-  """The place of a model and a regime in the paper's order; others come last, by number of images and by name."""
-  models, regimes = list(paper.MODELS), list(REGIMES)
-  return (
-    models.index(model) if model in models else len(models),
-    model,
-    regimes.index(regime) if regime in regimes else len(regimes),
-    kinds.count(regime) or 0,
-    regime,
-  )
-
-
-def model_title(model: str) -> str:
-  """What people call the model `model` (a key of `models.CLASSIFIERS`)."""
-  return paper.MODELS[model].title if model in paper.MODELS else model
-
-
-def digest(workdir: PathLike, *settings: Any) -> str:
-  """A hash of everything that the page depends on: inputs, settings, and the source that makes it."""
-  workdir = pathlib.Path(workdir)
-  sha = hashlib.sha256(json.dumps(settings).encode())
-  for path in sorted(p for pattern in _INPUTS for p in workdir.glob(pattern)):
-    sha.update(f'{path.relative_to(workdir)} {files.sha256(path)}\n'.encode())
-  asked = files.read_json(workdir / 'config.json') if (workdir / 'config.json').is_file() else {}
-  stages = (
-    files.read_json(workdir / 'logs' / 'stages.json') if (workdir / 'logs' / 'stages.json').is_file() else {}
-  )
-  # Not the report's own entry: it changes whenever the report has been written.
-  said = [{k: asked.get(k) for k in ('config', 'versions', 'git_commit')}, {**stages, 'report': None}]
-  sha.update(json.dumps(said, sort_keys=True).encode())
-  here = pathlib.Path(__file__).parent
-  for path in sorted(p for p in here.rglob('*') if p.suffix in ('.py', '.html', '.css', '.md')):
-    sha.update(path.read_bytes())
-  for module in (scores, calibration, paired, intervals, regimes_lib):
-    sha.update(pathlib.Path(str(module.__file__)).read_bytes())
-  return sha.hexdigest()
+  if further - done:
+    sentences.append(
+      f'Not finished of the regimes by number of synthetic images and with the filter: {len(further - done):,} of '
+      f'{len(further):,} runs.'
+    )
+  return sentences
