@@ -10,7 +10,8 @@ import pytest
 
 from fetal_jax import config as config_lib
 from fetal_jax import models
-from fetal_jax.diffusion.sample import image_keys, make_sample, to_float, to_uint8
+from fetal_jax.diffusion.sample import cast_blocks, image_keys, make_sample, to_float, to_uint8
+from fetal_jax.diffusion.samplers import SAMPLERS
 from fetal_jax.diffusion.schedule import make_process
 from fetal_jax.runtime import devices
 from fetal_jax.runtime.errors import UserError
@@ -120,6 +121,35 @@ def test_the_pure_function_composes_with_vmap():
   labels = jnp.asarray([0, 1])
   both = jax.jit(jax.vmap(sample, in_axes=(None, 0, None)))(trained().params, keys, labels)
   close(np.asarray(both[1]), np.asarray(jax.jit(sample)(trained().params, keys[1], labels)))
+
+
+def test_every_setting_reaches_the_sampler(monkeypatch):
+  given = []
+
+  def record(reverse, x):
+    given.append(reverse)
+    return x
+
+  monkeypatch.setitem(SAMPLERS, 'record', record)
+  settings = {'guidance_scale': 2.5, 'guidance_at': 'mean', 'eta': 0.5, 'clip': 'dynamic'}
+  networks = trained().unet, trained().guide
+  process = make_process('linear', 1000, '3')
+  sample = make_sample(
+    *networks, process, image_shape=(8, 8, 1), method='record', guidance_interval=(3, 700), **settings
+  )
+  sample(trained().params, image_keys(jax.random.key(0), jnp.arange(2)), jnp.asarray([0, 1]))
+  (reverse,) = given
+  assert reverse.process is process
+  assert reverse.interval == (3, 700)
+  assert {name: getattr(reverse, name) for name in settings} == settings
+
+
+def test_only_the_convolutions_of_blocks_are_cast():
+  cast = cast_blocks(trained().params, jnp.bfloat16)['unet']
+  assert cast['in_1_res']['conv_in']['kernel'].dtype == jnp.bfloat16
+  assert cast['in_1_res']['embed']['kernel'].dtype == jnp.float32
+  assert cast['in_1_res']['norm_in']['scale'].dtype == jnp.float32
+  assert cast['conv_out']['kernel'].dtype == jnp.float32
 
 
 def test_grey_levels_truncate_as_the_reference_does():
