@@ -14,9 +14,8 @@ from fetal_jax.report.groups import groups, mean_accuracy
 from fetal_jax.report.names import model_title, regime_title
 from fetal_jax.report.page import DASH, Cell, Table
 from fetal_jax.report.run import Run, num_images
-from fetal_jax.report.sections import accuracy, copies, fidelity, filter, leakage, summary
+from fetal_jax.report.sections import accuracy, copies, fidelity, filter, leakage, ran, summary
 from fetal_jax.report.sections.certainty import longer_training
-from fetal_jax.runtime.records import to_json
 
 CARDS = ('dataset', 'model')  # templates and files
 _DATA = pathlib.Path(__file__).parent.parent / 'data' / 'sources'
@@ -128,15 +127,10 @@ def _counts(rounds: Sequence[Manifest]) -> Table | None:
 
 def _sampler(rounds: Sequence[Manifest]) -> list[str]:
   """Says how the images were drawn, a sentence a round."""
-  lines = []
-  for one in rounds:
-    settings = ', '.join(
-      f'{key} {value}' for key, value in to_json(one.sampler).items() if isinstance(value, str | int | float)
-    )
-    lines.append(
-      f'Round {one.round}: {settings}; seed {one.seed}; checkpoint of step {one.checkpoint.step:,}'
-    )
-  return lines
+  return [
+    f'Round {one.round}: {ran.sampler(one)}; seed {one.seed}; checkpoint of step {one.checkpoint.step:,}'
+    for one in rounds
+  ]
 
 
 def _kept(run: Run) -> str:

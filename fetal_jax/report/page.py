@@ -135,7 +135,7 @@ class Strips:
 
 @dataclasses.dataclass(frozen=True)
 class Beside:
-  """Two or more blocks that stand side by side where there is room."""
+  """The first block beside all others, where there is room."""
 
   blocks: Sequence['Block']
 

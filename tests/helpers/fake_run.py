@@ -26,7 +26,8 @@ def make(**known) -> Run:
   """Returns a run of which only `known` is known."""
   nothing = {
     'name': 'fake', 'config': {}, 'versions': {}, 'git_commit': None, 'stages': {}, 'data': None, 'rounds': [],
-    'diffusion': None, 'runs': [], 'curve': None, 'filter': None, 'evaluation': None, 'sweep': None, 'missing': [],
+    'diffusion': None, 'runs': [], 'curve': None, 'filter': None, 'evaluation': None, 'sweep': None, 'recommended': None,
+    'missing': [],
     'comparisons': comparisons(),
   }  # fmt: skip
   return Run(**(nothing | known))
@@ -49,7 +50,7 @@ def difference(
 
 def classifier(regime, *, model='a', seed=0, **known) -> ClassifierRun:
   """Returns a run of a classifier of which only `known` is known."""
-  return ClassifierRun(model=model, regime=regime, seed=seed, **known)
+  return ClassifierRun(**{'model': model, 'regime': regime, 'seed': seed, 'protocol': 'honest', **known})
 
 
 def near(share, *, copied) -> Near:

@@ -15,6 +15,7 @@ from fetal_jax.report.groups import SCORES, best_regime, groups, mean_accuracy, 
 from fetal_jax.report.names import lower_first, model_title, order, regime_title
 from fetal_jax.report.page import DASH, Block, Cell, Fold, Heading, Picture, Pictures, Section, Table, Text
 from fetal_jax.report.run import ClassifierRun, Run
+from fetal_jax.report.sections.accuracy import paper_accuracy
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ def table(run: Run, model: str, by_regime: ByRegime) -> Table:
     if by_regime.get(regime)
     else [
       Cell(regime_title(regime, run.rounds), small='not run'),
-      Cell(_paper_accuracy(model, regime)),
+      Cell(paper_accuracy(model, regime)),
       *[Cell(DASH)] * (7 + len(names)),
     ]
     for regime in regimes
@@ -109,7 +110,7 @@ def _row(run: Run, model: str, by_regime: ByRegime, regime: str, names: Sequence
   auroc = found['auroc']
   return [
     Cell(regime_title(regime, run.rounds), small=_trained_on(runs[0])),
-    Cell(_paper_accuracy(model, regime)),
+    Cell(paper_accuracy(model, regime)),
     _with_interval(accuracy, compared.regimes.get(regime) if compared else None),
     Cell(change),
     _percent(found['balanced_accuracy']),
@@ -148,11 +149,6 @@ def _with_interval(cell: Cell, compared: ComparedRegime | None) -> Cell:
   """Returns an accuracy with its interval beside its standard deviation."""
   ends = brackets(compared.scores['accuracy']) if compared else ''
   return dataclasses.replace(cell, small=f'{ends} {cell.small}'.strip()) if ends else cell
-
-
-def _paper_accuracy(model: str, regime: str) -> str:
-  value = paper.MODELS[model].accuracy.get(regime) if model in paper.MODELS else None
-  return DASH if value is None else f'{value:.1f}'
 
 
 def _trained_on(run: ClassifierRun) -> str:

@@ -223,10 +223,15 @@ def figure(
     axes.plot(
       [x for x, _ in known], [y for _, y in known], line, linewidth=1.3, markersize=4.5, label=label, **style
     )
-    for p in curve:
-      if p.low is not None and p.high is not None:
-        at = place[p.images] + aside
-        axes.vlines(at, 100 * p.low, 100 * p.high, color=style['color'], linewidth=1, alpha=0.7)
+    sure = [(p, p.low, p.high) for p in curve if p.low is not None and p.high is not None]
+    axes.vlines(
+      [place[p.images] + aside for p, _, _ in sure],
+      [100 * low for _, low, _ in sure],
+      [100 * high for _, _, high in sure],
+      color=style['color'],
+      linewidth=1,
+      alpha=0.7,
+    )
     if paper_points := theirs.get(model):
       xs = [place[n] + aside for n in paper_points]
       hollow: dict[str, Any] = {'markerfacecolor': 'none', 'markersize': 6, 'alpha': 0.8}

@@ -1,5 +1,6 @@
 """What ran: settings, code, versions, time and memory."""
 
+from fetal_jax.data.rounds import Manifest
 from fetal_jax.report.page import DASH, Block, Cell, Section, Table, Terms
 from fetal_jax.report.run import Run
 from fetal_jax.report.sections.accuracy import protocol
@@ -33,17 +34,20 @@ def facts(run: Run) -> list[tuple[str, str]]:
     )
     found.append(('Diffusion model', size))
   if run.rounds:
-    sampler = to_json(run.rounds[0].sampler)
-    words = ', '.join(
-      f'{key} {value}' for key, value in sampler.items() if isinstance(value, str | int | float)
-    )
-    found.append(('Sampler', f'{words}; checkpoint of step {run.rounds[0].checkpoint.step:,}'))
+    first = run.rounds[0]
+    found.append(('Sampler', f'{sampler(first)}; checkpoint of step {first.checkpoint.step:,}'))
   if run.runs:
     found.append(('Model selection', protocol(run)))
   found.append(('Code', f'git commit {run.git_commit[:12]}' if run.git_commit else 'git commit unknown'))
   if run.versions:
     found.append(('Versions', ', '.join(f'{name} {version}' for name, version in run.versions.items())))
   return found
+
+
+def sampler(drawn: Manifest) -> str:
+  """Returns the settings of the sampler that drew a round."""
+  settings = to_json(drawn.sampler).items()
+  return ', '.join(f'{key} {value}' for key, value in settings if isinstance(value, str | int | float))
 
 
 def stages(run: Run) -> Table | None:

@@ -1,7 +1,5 @@
 """What the page says of the quality filter, against what the filter and its runs left."""
 
-import dataclasses
-
 import msgspec
 import pytest
 from helpers import fake_run, fake_workdir
@@ -111,10 +109,10 @@ def test_the_section_has_its_blocks_in_order(workdir, run):
 
 def test_stale_metrics_of_filtered_runs_are_pointed_out(run):
   runs = [
-    dataclasses.replace(one, test_accuracy=one.test_accuracy + 0.1) if one.regime == 'synth_r12_kept' else one
+    msgspec.structs.replace(one, test_accuracy=one.test_accuracy + 0.1) if one.regime == 'synth_r12_kept' else one
     for one in run.runs
   ]
-  notes = filtering.changes(dataclasses.replace(run, runs=runs)).notes
+  notes = filtering.changes(msgspec.structs.replace(run, runs=runs)).notes
   assert any('synth_r12_kept, seed 0: metrics.json says' in note for note in notes)
 
 
@@ -128,7 +126,7 @@ def test_a_choice_that_nobody_trained_on(tmp_path):
 
 
 def test_runs_whose_choice_is_gone(workdir, run):
-  other = dataclasses.replace(run, filter=dataclasses.replace(run.filter, kept=None))
+  other = msgspec.structs.replace(run, filter=msgspec.structs.replace(run.filter, kept=None))
   said, table = filtering.section(other, workdir).blocks
   assert isinstance(said, Text)
   assert table.id == 'filter-changes'
