@@ -13,6 +13,7 @@ from fetal_jax.evaluate.results import (
   Near,
   SpaceAudit,
 )
+from fetal_jax.evaluate.scores import Bin, ClassScores, Scores
 from fetal_jax.report.run import ClassifierRun, Run
 
 _SCORES = FidelityScores(
@@ -91,3 +92,17 @@ def evaluation(**spaces: SpaceAudit | None) -> Evaluation:
     ),
     memorisation=copies,
   )
+
+
+def scored(accuracy, *, n=100, names=('brain', 'heart')) -> Scores:
+  """Returns the scores of `n` images; all rates are the accuracy, and the last class has no image."""
+  rates = ('precision', 'recall', 'f1', 'auroc')
+  *present, absent = names
+  classes = [ClassScores(name=name, support=n, **dict.fromkeys(rates, accuracy)) for name in present]
+  classes.append(ClassScores(name=absent, support=0, **dict.fromkeys(rates)))
+  right = round(accuracy * n)
+  return Scores(
+    n=n, accuracy=accuracy, balanced_accuracy=accuracy, macro_f1=accuracy, auroc=0.9, brier=0.2, ece=0.05,
+    per_class=classes, confusion=[[right, n - right], [0, 0]],
+    reliability=[Bin(low=0.0, high=1.0, count=n, confidence=accuracy, accuracy=accuracy)],
+  )  # fmt: skip

@@ -109,7 +109,9 @@ def test_the_section_has_its_blocks_in_order(workdir, run):
 
 def test_stale_metrics_of_filtered_runs_are_pointed_out(run):
   runs = [
-    msgspec.structs.replace(one, test_accuracy=one.test_accuracy + 0.1) if one.regime == 'synth_r12_kept' else one
+    msgspec.structs.replace(one, test_accuracy=one.test_accuracy + 0.1)
+    if one.regime == 'synth_r12_kept'
+    else one
     for one in run.runs
   ]
   notes = filtering.changes(msgspec.structs.replace(run, runs=runs)).notes
