@@ -32,13 +32,18 @@ def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
   # The CPU's configs run one step a dispatch.
   steps = 1 if jax.default_backend() == 'cpu' else size.steps_per_call
   config = make_config(size.classifier_side, small=size.small_classifiers)
-  c = config.classify
-  net, optimizer = networks.make_classifier(config, name, CLASSES), optax.adam(c.learning_rate)
+  classify = config.classify
+  net, optimizer = networks.make_classifier(config, name, CLASSES), optax.adam(classify.learning_rate)
   shape = (config.data.image_size, config.data.image_size, 1)
   init = jax.jit(lambda key: classify_step.init_state(key, net, optimizer, shape))
   state = sharded.whole(init(jax.random.key(0)))
   update = classify_step.make_update(
-    net, optimizer, mean=c.mean, std=c.std, rotation_degrees=c.rotation_degrees, flips=c.flips
+    net,
+    optimizer,
+    mean=classify.mean,
+    std=classify.std,
+    rotation_degrees=classify.rotation_degrees,
+    flips=classify.flips,
   )
   key = jax.random.key(1)
   images = jax.random.randint(key, (steps, batch, *shape), 0, 256).astype(jnp.uint8)
@@ -68,9 +73,9 @@ def compare(context: Context, name: str, batch: int) -> dict[str, Any]:
         classes=CLASSES,
         side=size.classifier_side,
         batch=batch,
-        mean=c.mean,
-        std=c.std,
-        degrees=c.rotation_degrees,
+        mean=classify.mean,
+        std=classify.std,
+        degrees=classify.rotation_degrees,
       )
       title = theirs['library']
       peer.call('time', name=name, calls=1)

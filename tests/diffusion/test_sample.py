@@ -87,6 +87,11 @@ def test_the_guide_has_its_say():
   assert moved[1] > 1
 
 
+def test_the_unet_knows_the_label_without_a_guide():
+  one, other = (sampler()([label], batch_size=1, steps=3, guidance_scale=0.0) for label in (0, 1))
+  assert (one != other).any()
+
+
 def test_scale_zero_needs_no_guide():
   lone = Sampler(dataclasses.replace(trained(), guide=None, params={'unet': trained().params['unet']}))
   np.testing.assert_array_equal(
