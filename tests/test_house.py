@@ -65,6 +65,10 @@ TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     'tests/planning/test_plan.py',
     'what stages take is seen on the page of the plan',
   ),
+  'fetal_jax/report/sections/__init__.py': (
+    'tests/report/test_stage.py',
+    'the order of the page is seen on it',
+  ),
   'fetal_jax/sample/trained.py': (
     'tests/train/test_initial.py',
     'weights that training wrote are read back as sampling does',

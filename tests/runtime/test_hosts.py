@@ -1,6 +1,8 @@
 """Two processes train, sample and classify together, and the result is that of one.
 
-Each has two virtual devices; the weights are spread over the two of a process, the batch over all four.
+Each has two virtual devices; the weights are spread over the two of a process, the batch over all four. Three processes compile
+the whole flow, so these are slow tests; tests/train/test_diffusion_step.py and tests/sample/test_determinism.py have eight devices
+in one process, tests/runtime/test_checkpoint.py two processes that resume together.
 """
 
 import csv
@@ -79,6 +81,7 @@ def images(workdir):
   return np.stack([example['image'] for example in source]).astype(int)
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_one_process(runs):
   one, two = (read_metrics(workdir / 'logs' / 'diffusion' / 'metrics.jsonl') for workdir in runs[:2])
   assert [row['step'] for row in one] == [row['step'] for row in two]
@@ -87,6 +90,7 @@ def test_losses_are_those_of_one_process(runs):
       np.testing.assert_allclose(row[name], other[name], rtol=2e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_images_are_those_of_one_process(runs):
   one, two = map(images, runs[:2])
   assert np.abs(one - two).max() <= 1
@@ -96,6 +100,7 @@ def test_images_are_those_of_one_process(runs):
   assert not list(runs[1].rglob('*.tmp'))
 
 
+@pytest.mark.slow
 def test_classifiers_are_those_of_one_process(runs):
   for regime in ('synth_r1', 'synth_r1_then_real'):
     folders = [workdir / 'classify' / 'resnet50' / regime / 'seed_0' for workdir in runs[:2]]
@@ -110,6 +115,7 @@ def test_classifiers_are_those_of_one_process(runs):
     np.testing.assert_allclose(*probabilities, atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_first_process_speaks_and_writes(runs):
   first, second = runs[2]
   assert 'diffusion: 6 of 6 steps' in first
@@ -140,7 +146,7 @@ def test_a_round_begun_by_one_is_finished_by_two_to_the_bit(runs, tmp_path):
   assert before == after
 
 
-def test_when_one_cannot_go_on_all_stop_and_say_so(runs, tmp_path):
+def test_when_one_cannot_go_on_all_stop_and_say_so(tmp_path):
   """Only the first process looks for the archive."""
   missing = ('--config.data.source=fetal_planes_db', '--config.data.path=nowhere.zip')
   processes = start(2, *missing, f'--workdir={tmp_path / "empty"}', '--stage=prepare')
