@@ -345,7 +345,7 @@ def _read_run(
 
 
 def _unfinished(classify: Mapping[str, Any], done: set[tuple[str, str, int]]) -> list[str]:
-  """Returns sentences on what was asked for and is not there."""
+  """Returns sentences on what was asked for and is missing."""
   seeds = range(classify.get('num_seeds') or 1)
   sentences = []
   for model in classify.get('models') or ():

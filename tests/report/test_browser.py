@@ -20,15 +20,15 @@ _FRAME = """<!doctype html><title>frame</title>
 <pre id="found"></pre>
 <script>
   frame.onload = () => {{
-    const page = frame.contentDocument, root = stage.documentElement
-    stage.querySelectorAll('details').forEach(d => {{ d.open = {opened} }})
+    const page = frame.contentDocument, root = page.documentElement
+    page.querySelectorAll('details').forEach(d => {{ d.open = {opened} }})
     // What scrolls in its own box may be wider than the screen.
     const wide = [...page.body.querySelectorAll('*')].filter(
       e => !e.closest('.scroll, nav ul') && e.getBoundingClientRect().right > root.clientWidth + 0.5)
     const broken = [...page.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt)
     found.textContent = JSON.stringify({{
       width: root.clientWidth, scroll: root.scrollWidth, wide: wide.map(e => e.outerHTML.slice(0, 80)), broken,
-      images: stage.images.length }})
+      images: page.images.length }})
   }}
 </script>
 """

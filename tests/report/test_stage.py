@@ -8,11 +8,13 @@ import re
 import shutil
 
 import ml_collections
+import msgspec
 import pytest
 from helpers import fake_workdir
 
 from fetal_jax.report import stage
 from fetal_jax.runtime import files
+from fetal_jax.train import results as metrics_lib
 
 CONFIG = ml_collections.ConfigDict({'report': {'show_real_images': True}})
 HIDING = ml_collections.ConfigDict({'report': {'show_real_images': False}})
@@ -127,13 +129,13 @@ def test_done_work_is_not_done_again_until_something_changes(workdir, report):
   first = path.stat().st_mtime_ns
   assert not stage.run(CONFIG, workdir)
   assert path.stat().st_mtime_ns == first
-  changed = workdir / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'metrics.json'
-  before = changed.read_text()
-  files.write_json(changed, files.read_json(changed) | {'test_accuracy_last': 0.1234})
+  folder = workdir / 'classify' / 'resnet50' / 'real' / 'seed_0'
+  before = metrics_lib.read(folder)
+  metrics_lib.write(folder, msgspec.structs.replace(before, test_accuracy_last=0.1234))
   assert stage.run(CONFIG, workdir)
   assert path.stat().st_mtime_ns != first
   assert '0.1234' in (report / 'results.csv').read_text()
-  changed.write_text(before)
+  metrics_lib.write(folder, before)
 
 
 def test_real_images_can_be_left_out_and_old_ones_go(tmp_path):
@@ -182,8 +184,8 @@ def test_models_and_regimes_that_the_paper_lacks(tmp_path):
   fake_workdir.make(tmp_path, models=('resnet50',), regimes=('real',), num_images=60, image_size=8)
   folder = tmp_path / 'classify'
   (folder / 'resnet50').rename(folder / 'my_net')
-  path = folder / 'my_net' / 'real' / 'seed_0' / 'metrics.json'
-  files.write_json(path, files.read_json(path) | {'model': 'my_net', 'regime': 'twice'})
+  path = folder / 'my_net' / 'real' / 'seed_0'
+  metrics_lib.write(path, msgspec.structs.replace(metrics_lib.read(path), model='my_net', regime='twice'))
   stage.run(CONFIG, tmp_path)
   text = (tmp_path / 'report' / 'index.html').read_text()
   assert 'my_net' in text
@@ -222,7 +224,7 @@ def test_a_workdir_of_before_the_audits_names_them(tmp_path):
   stage.run(CONFIG, tmp_path)
   text = (tmp_path / 'report' / 'index.html').read_text()
   _Page(text)
-  assert 'Fidelity, copies and leakage: evaluate/results.json is not there; run --stage=evaluate.' in text
+  assert 'Fidelity, copies and leakage: evaluate/results.json is missing; run --stage=evaluate.' in text
   assert text.count('has not been examined:</strong> run --stage=evaluate.') == 1
   assert 'How near the synthetic images come to real ones has not been measured' in text
   assert 'id="sweep"' not in text

@@ -1,0 +1,136 @@
+"""A classifier's table, matrices and curves, against numbers worked out by hand."""
+
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from helpers import fake_workdir
+from helpers.fake_run import classifier, make, scored
+
+from fetal_jax.evaluate import intervals
+from fetal_jax.report import charts
+from fetal_jax.report import run as run_lib
+from fetal_jax.report.groups import groups
+from fetal_jax.report.names import regime_title
+from fetal_jax.report.page import Fold, Heading, Pictures, Table, Text
+from fetal_jax.report.sections import classifiers
+from fetal_jax.train import predictions
+from fetal_jax.train.results import EpochRow
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  return fake_workdir.make(tmp_path_factory.mktemp('classifiers'), num_seeds=2)
+
+
+@pytest.fixture(scope='module')
+def run(workdir):
+  return run_lib.read(workdir)
+
+
+def _table(run, model='resnet50'):
+  return classifiers.table(run, model, groups(run.runs)[model])
+
+
+def _one(regime, seed, accuracy, **more):
+  known = {'real_images': 50, 'synthetic_images': 0, 'selected_epoch': 3 + seed, 'epochs': 9}
+  known |= {'test_accuracy': accuracy, 'test_accuracy_last': accuracy, 'scores': scored(accuracy)}
+  return classifier(regime, model='resnet50', seed=seed, **(known | more))
+
+
+def test_the_table_by_hand():
+  runs = [_one('real', 0, 0.90), _one('real', 1, 0.92)]
+  runs += [_one('synth_r1', 0, 0.88, real_images=0, synthetic_images=3000)]
+  table = _table(make(runs=runs))
+  assert table.title == 'Table 5 · ResNet50'
+  rows = {row[0].text: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+  real, synthetic = rows['Real images only'], rows['Synthetic only, round 1']
+  assert (real['This run: accuracy'].text, real['This run: accuracy'].small) == ('91.0', '±\xa01.4')
+  assert real['This run: accuracy'].best
+  assert real['Paper: accuracy'].text == '92.0'
+  assert real['Change from real'].text == '–'
+  assert (real['Epoch chosen'].text, real['Epoch chosen'].small) == ('3–4', 'of 9')
+  assert (real['Recall: brain'].text, real['Recall: heart'].text) == ('91.0', '–')
+  assert synthetic['Change from real'].text == '−3.0'
+  assert synthetic['Regime'].small == '3,000 synthetic'
+  assert synthetic['Epoch chosen'].text == '3'
+  # Regimes that the paper has and this run lacks are shown, and said to be lacking.
+  assert rows['Pretrained on rounds 1 + 2 synthetic, fine-tuned on real']['Regime'].small == 'not run'
+
+
+def test_accuracies_stand_with_their_intervals(workdir, run):
+  table = _table(run)
+  column = table.columns.index('This run: accuracy')
+  for regime in fake_workdir.REGIMES:
+    folder = workdir / 'classify' / 'resnet50' / regime
+    seeds = [predictions.read_csv(folder / f'seed_{seed}' / 'predictions.csv') for seed in (0, 1)]
+    found = intervals.bootstrap_interval(seeds)
+    title = regime_title(regime, run.rounds)
+    small = next(row for row in table.rows if row[0].text == title)[column].small
+    assert small.startswith(f'[{100 * found.low:.1f},\xa0{100 * found.high:.1f}] ±\xa0')
+
+
+def test_stale_metrics_and_mixed_protocols_are_pointed_out():
+  table = _table(
+    make(runs=[_one('real', 0, 0.90, test_accuracy=0.95), _one('real', 1, 0.9, protocol='paper')])
+  )
+  assert table.notes[0] == 'The runs of this table follow different protocols: do not compare them.'
+  assert 'real, seed 0: metrics.json says 95.00 %, but its predictions give 90.00 %' in table.notes[1]
+
+
+def test_only_known_figures_of_the_paper_stand_by_class(run):
+  small = [
+    cell.small
+    for model in ('vit_b_32', 'resnet50')
+    for row in _table(run, model).rows
+    for cell in row
+    if 'paper' in cell.small
+  ]
+  assert small == ['paper 30.28', 'paper 44.93']
+
+
+def test_a_model_that_the_paper_lacks_has_no_number():
+  runs = [classifier('real', model='my_net', scores=scored(0.9))]
+  table = _table(make(runs=runs), 'my_net')
+  assert table.title == 'my_net'
+  assert len(table.rows) == 1
+
+
+@pytest.mark.parametrize('theme', list(charts.THEMES))
+def test_matrices_draw_on_the_pages_card(theme):
+  colours = charts.THEMES[theme]
+  svg = charts.svg(classifiers.confusion, [[9, 1], [0, 0]], ['a', 'b'], theme=colours)
+  ET.fromstring(svg)
+  assert colours.surface in svg.decode().lower()
+
+
+def test_matrices_are_sums_over_seeds():
+  run = make(runs=[_one('real', 0, 0.90), _one('real', 1, 0.80)])
+  (picture,) = classifiers.confusions(run, 'resnet50', groups(run.runs)['resnet50'])
+  assert picture.file == 'confusion_resnet50_real.svg'
+  assert picture.caption == 'Real images only, counts over 2 seeds'
+  assert picture.alt.endswith('Right by class: brain 85 %, heart 0 %.')
+
+
+def test_curves_are_means_over_seeds():
+  def history(accuracy):
+    return [
+      EpochRow(
+        epoch=e, step=e, train_loss=1.0, train_accuracy=0.5, validation_accuracy=accuracy + e / 10, score=0.5
+      )
+      for e in (1, 2)
+    ]
+
+  runs = [classifier('real', seed=s, history=history(a)) for s, a in enumerate((0.2, 0.4))]
+  figure = classifiers.curve_figure({'real': runs}, [], 'validation_accuracy', charts.LIGHT)
+  (line,) = figure.axes[0].get_lines()
+  np.testing.assert_allclose(line.get_ydata(), [40, 50])
+  drawn = classifiers.curves(make(runs=runs), 'a', {'real': runs})
+  assert [p.file for p in drawn] == ['curves_a_train_loss.svg', 'curves_a_validation_accuracy.svg']
+
+
+def test_every_classifier_has_its_blocks(run):
+  text, *blocks = classifiers.section(run).blocks
+  assert isinstance(text, Text)
+  assert [type(block) for block in blocks] == 2 * [Table, Heading, Pictures, Fold]
+  assert classifiers.section(make()) is None
