@@ -13,7 +13,7 @@ from fetal_jax.data import prepare, rounds
 from fetal_jax.data import prepared as prepared_lib
 from fetal_jax.evaluate import stage as evaluate_stage
 from fetal_jax.export import select
-from fetal_jax.report import examples
+from fetal_jax.report.sections import images
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.sample import stage as sample_stage
 from fetal_jax.sample.trained import describe, load_trained
@@ -112,7 +112,7 @@ def test_nobody_reads_the_images_of_a_damaged_round(round_1, tmp_path, kind):
     lambda: synthetic_sets.load(tmp_path, 1, PLAN.class_names, image_size=16, channels=1),
     lambda: evaluate_stage.load_images(rounds.find(tmp_path), 16, 1),
     lambda: list(select.select(tmp_path).examples()),
-    lambda: examples.synthetic_examples(folder, 3),
+    lambda: images.synthetic_examples(folder, 3),
   )
   for read in readers:
     read()
