@@ -13,13 +13,12 @@ from fetal_jax.report import markdown, paper
 from fetal_jax.report.groups import groups, mean_accuracy
 from fetal_jax.report.names import model_title, regime_title
 from fetal_jax.report.page import DASH, Cell, Table
-from fetal_jax.report.run import Run, num_images
+from fetal_jax.report.run import Data, Run, num_images
 from fetal_jax.report.sections import accuracy, copies, fidelity, filter, leakage, ran, summary
 from fetal_jax.report.sections.certainty import longer_training
 
 CARDS = ('dataset', 'model')  # templates and files
 _DATA = pathlib.Path(__file__).parent.parent / 'data' / 'sources'
-_NOT_EVALUATED = 'Not measured: the evaluate stage has not been run (--stage=evaluate).'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +59,35 @@ def source(name: str) -> Source:
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class Facts:
+  """All that the templates show; '', [] or None where it is not known."""
+
+  name: str
+  source: Source
+  code: str
+  citation: str  # of the paper
+  data: Data | None
+  overlap: str
+  trained_on: str
+  models: list[str]
+  drawn: int
+  size: str
+  counts: Table | None
+  sampler: list[str]
+  kept: str
+  training: list[str]
+  did_it_help: str
+  longer_training: str
+  accuracies: Table | None
+  protocol: str
+  fidelity: Table | None
+  agrees: str
+  was_it_copied: str
+  caveat: str
+  copies: Table | None
+
+
 def texts(run: Run) -> dict[str, str]:
   """Returns the Markdown of every card."""
   environment = jinja2.Environment(
@@ -72,41 +100,39 @@ def texts(run: Run) -> dict[str, str]:
   environment.policies['json.dumps_kwargs'] = {'ensure_ascii': False}
   environment.filters['markdown_table'] = markdown.table
   environment.filters['markdown'] = markdown.escape
-  about = facts(run)
+  about = vars(facts(run))
   return {card: environment.get_template(f'{card}_card.md').render(about) for card in CARDS}
 
 
-def facts(run: Run) -> dict[str, Any]:
-  """Returns all that the two templates show: plain values, tables and sentences."""
+def facts(run: Run) -> Facts:
+  """Collects what the cards show."""
+  data, found = run.data, run.evaluation
   drawn = sum(map(num_images, run.rounds))
-  evaluation = run.evaluation
-  return {
-    'run': run,
-    'name': run.name,
-    'paper': paper,
-    'source': source(run.data.source if run.data else ''),
-    'data': run.data,
-    'rounds': run.rounds,
-    'drawn': drawn,
-    'size': size_category(drawn),
-    'sampler': _sampler(run.rounds),
-    'kept': _kept(run),
-    'training': _training(run),
-    'did_it_help': summary.did_it_help(run),
-    'longer_training': longer_training(run),
-    'was_it_copied': copies.was_it_copied(run),
-    'overlap': leakage.overlap(run.data) if run.data else '',
-    'caveat': copies.caveat(run),
-    'counts': _counts(run.rounds),
-    'accuracies': _accuracies(run),
-    'fidelity': fidelity.overall(evaluation) if evaluation else None,
-    'agreement': fidelity.agreement(evaluation) if evaluation else None,
-    'copies': copies.table(evaluation.memorisation) if evaluation else None,
-    'code': _code(run),
-    'not_evaluated': _NOT_EVALUATED,
-    'protocol': accuracy.protocol(run),
-    'models': [model_title(model) for model in groups(run.runs)],
-  }
+  return Facts(
+    name=run.name,
+    source=source(data.source if data else ''),
+    code=_code(run),
+    citation=paper.CITATION,
+    data=data,
+    overlap=leakage.overlap(data) if data else '',
+    trained_on=found.leakage.trained_on if found else '',
+    models=[model_title(model) for model in groups(run.runs)],
+    drawn=drawn,
+    size=size_category(drawn),
+    counts=_counts(run.rounds),
+    sampler=_sampler(run.rounds),
+    kept=_kept(run),
+    training=_training(run),
+    did_it_help=summary.did_it_help(run),
+    longer_training=longer_training(run),
+    accuracies=_accuracies(run),
+    protocol=accuracy.protocol(run),
+    fidelity=fidelity.overall(found) if found else None,
+    agrees=f'{100 * found.agreement.accuracy:.1f}' if found else '',
+    was_it_copied=copies.was_it_copied(run),
+    caveat=copies.caveat(run),
+    copies=copies.table(found.memorisation) if found else None,
+  )
 
 
 def _code(run: Run) -> str:

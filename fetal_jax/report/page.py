@@ -1,5 +1,6 @@
-"""What a page is made of: sections, each a list of blocks. `html.py` and `markdown.py` draw the same ones.
+"""The blocks that a page is made of: it is a list of sections, each a list of blocks.
 
+`html.py` and `markdown.py` draw the same ones.
 A block is text, a table or pictures. Sections are written in `sections/`, one topic a file; nothing in them knows in which
 format they will be drawn, and no text stands in the renderers.
 """
