@@ -104,6 +104,50 @@ def test_paper_rule_on_few_images():
   assert splits.paper(records, seed=0).test.tolist() == [5, 10]
 
 
+def uneven():
+  """71 images of 24 patients, who have 1 to 5 images each, of up to three classes."""
+  of_patient = [(p, k) for p in range(24) for k in range(1 + p * 7 % 5)]
+  patients, labels = [p for p, _ in of_patient], [(p * p + k) % 7 % 3 for p, k in of_patient]
+  return cohort(patients, ('a', 'b', 'c'), labels, official_train=[p % 3 > 0 for p in patients])
+
+
+# Who is on which side is part of a result: it may not change with the code.
+@pytest.mark.parametrize(
+  ('name', 'seed', 'test', 'validation'),
+  [
+    ('paper', 0, [12, 16, 17, 29, 31, 33, 44, 45, 49, 58, 62, 65], [9, 10, 15, 18, 69, 70]),
+    ('paper', 1, [12, 16, 17, 29, 31, 33, 44, 45, 49, 58, 62, 65], [30, 34, 35, 36, 37, 38]),
+    (
+      'official',
+      1,
+      [0, 9, 10, 16, 17, 18, *range(26, 30), *range(34, 39), 45, 54, 55, 61, 62, 63],
+      [*range(49, 54), 60],
+    ),
+    ('patient', 0, [*range(11, 15), *range(19, 24), 30, *range(34, 39)], [4, 5, 6, 7, 8]),
+    ('patient', 1, [0, 1, 2, 3, 9, 10, *range(19, 24), 30, 45, 69, 70], [39, 40, 54, 55, 60]),
+  ],
+)
+def test_a_split_of_a_seed_stays_what_it_is(name, seed, test, validation):
+  split = splits.SPLITS[name](uneven(), seed=seed)
+  assert split.test.tolist() == test
+  assert split.validation.tolist() == validation
+
+
+def test_a_hash_of_a_split_stays_what_it_is():
+  records = uneven()
+  found = [splits.split_hash(records, splits.patient(records, seed=s, test_fraction=0.35)) for s in range(8)]
+  assert [mark[:8] for mark in found] == [
+    '95334f48',
+    'a0cfb928',
+    '676c0cc8',
+    '182a12dc',
+    '8d3d503d',
+    '69a3d13d',
+    '3b003659',
+    '08ccc58e',
+  ]
+
+
 def test_hash_is_of_names_and_sides_not_of_order():
   records = cohort(range(20))
   split = splits.patient(records, seed=0)
