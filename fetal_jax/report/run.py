@@ -189,6 +189,7 @@ def to_json(run: Run) -> dict[str, Any]:
   for one in values['rounds']:
     for key in ('complete', 'shards', 'files', 'shard_size'):
       del one[key]
+    one['folder'] = f'synthetic/round_{one["round"]}'
   if values['filter'] and values['filter']['kept']:
     del values['filter']['kept']['inputs']
     for one in values['filter']['kept']['rounds'].values():

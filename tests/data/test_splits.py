@@ -178,3 +178,9 @@ def test_hash_is_of_names_and_sides_not_of_order():
 def test_what_cannot_be_split_is_said(name, records, message):
   with pytest.raises(UserError, match=message):
     splits.SPLITS[name](records, seed=0)
+
+
+@pytest.mark.parametrize('fraction', [0.0, 1.0, 1.5, -0.1, float('nan')])
+def test_a_fraction_that_leaves_a_side_empty_is_refused(fraction):
+  with pytest.raises(UserError, match='set it between 0 and 1'):
+    splits.patient(uneven(), seed=0, test_fraction=fraction)

@@ -59,6 +59,7 @@ def close(a, b):
   assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_an_image_does_not_depend_on_its_batch():
   labels = np.array([0, 1, 2, 0, 1])
   whole = sampler()(labels, batch_size=5, **FEW)

@@ -13,6 +13,7 @@ from fetal_jax import convert, models
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / 'golden'
 FAMILIES = ('resnet50', 'densenet169', 'vit_b_32', 'swin_t', 'medmamba_t')
+LARGE = ('densenet169', 'vit_b_32')  # weights that take long to make
 REDUCED = {
   'resnet50': {'width': 8, 'depths': (1, 1)},
   'densenet169': {'growth': 8, 'blocks': (2, 1), 'init_features': 8},
@@ -37,7 +38,9 @@ def images(batch=2, size=32, channels=1):
   return jnp.asarray(rng.standard_normal((batch, size, size, channels)), jnp.float32)
 
 
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize(
+  'name', [pytest.param(name, marks=pytest.mark.slow if name in LARGE else []) for name in FAMILIES]
+)
 def test_full_size_equals_reference(name):
   golden = np.load(GOLDEN / f'{name}.npz')
   names = [str(n) for n in golden['param_names']]

@@ -30,7 +30,13 @@ def fresh(name, config):
   return gd.to_torch(jax.jit(lambda: model.init(key, images, t, *labels))(), config)
 
 
-@pytest.mark.parametrize('name', REFERENCE)
+# An array or a rule of initialisation of each kind is in the first ones.
+QUICK = ('resnet50', 'swin_t', 'medmamba_t', 'unet')
+
+
+@pytest.mark.parametrize(
+  'name', [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in REFERENCE]
+)
 def test_every_array_starts_as_the_references(name):
   expected = REFERENCE[name]['parameters']
   arrays = fresh(name, REFERENCE[name]['config'])

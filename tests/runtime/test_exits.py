@@ -11,8 +11,7 @@ import signal
 import numpy as np
 import pytest
 
-from fetal_jax import main
-from fetal_jax.runtime import exits, files, signals
+from fetal_jax.runtime import exits, files, logs, signals
 from fetal_jax.runtime.errors import UserError
 
 
@@ -165,7 +164,7 @@ def test_metrics_that_cannot_be_written(tmp_path, capsys, small_disk):
 
 
 def test_a_run_log_that_cannot_be_written_is_given_up(tmp_path, capfd, small_disk):
-  handler = main._RunLog(tmp_path / 'run.log')
+  handler = logs._RunLog(tmp_path / 'run.log')
   record = logging.LogRecord('absl', logging.INFO, __file__, 1, 'x' * 1000, (), None)
   root = logging.getLogger()
   root.addHandler(handler)

@@ -92,6 +92,7 @@ def test_lost_and_damaged_shards_are_drawn_again_in_the_same_places(reference, m
   damage.delete(folder / lost)
   damage.flip(folder / damaged)
   damage.cut(workdir / 'synthetic' / 'round_2' / 'features.json')
+  caplog.clear()
   with caplog.at_level('INFO', logger='absl'):
     assert sample_stage.run(tiny.make_config(*SMALL), workdir)
   assert f'{lost}: is missing; its images are drawn again' in caplog.text
