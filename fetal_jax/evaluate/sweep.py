@@ -202,7 +202,7 @@ def _draw(
     asked = msgspec.structs.replace(asked, eta=0.0)
   settings = msgspec.structs.asdict(asked)
   size = min(batch_size or 64, len(labels))
-  sampler.compiled(-(-size // sampler.trained.mesh.size) * sampler.trained.mesh.size, **settings)
+  sampler.compiled(sampler.whole_devices(size), **settings)
   clock = time.monotonic()
   images = sampler(labels, seed=seed, batch_size=size, **settings)
   return images, time.monotonic() - clock

@@ -5,22 +5,16 @@ from typing import Protocol
 
 from fetal_jax.evaluate.comparisons import PairedDifference
 from fetal_jax.evaluate.paired import McNemar
-from fetal_jax.report.format import brackets, interval, p_value, points, signed
+from fetal_jax.report.format import Ends, brackets, interval, p_value, points, signed
 from fetal_jax.report.names import model_title
 from fetal_jax.report.page import DASH, Cell
 
 
-class Interval(Protocol):
+class Interval(Ends, Protocol):
   """A value with its interval, or why there is none, such as `intervals.Estimate`."""
 
   @property
   def value(self) -> float | None: ...
-  @property
-  def low(self) -> float | None: ...
-  @property
-  def high(self) -> float | None: ...
-  @property
-  def why(self) -> str: ...
 
 
 class Score(Interval, Protocol):
