@@ -128,7 +128,9 @@ def copy_repository(folder: pathlib.Path) -> None:
       shutil.copy(path, folder)
 
 
-def is_noticed(folder: pathlib.Path, module: str, change: Change, test: str) -> bool:
+def is_noticed(
+  folder: pathlib.Path, module: str, change: Change, test: str, timeout: float = _TIMEOUT
+) -> bool:
   """Makes one change in a copy of the repository, runs a test file, and undoes the change."""
   path = folder / module
   source = path.read_text(encoding='utf-8')
@@ -142,7 +144,7 @@ def is_noticed(folder: pathlib.Path, module: str, change: Change, test: str) -> 
   }
   try:
     done = subprocess.run(
-      command, cwd=folder, env=env, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+      command, cwd=folder, env=env, capture_output=True, text=True, timeout=timeout, check=False
     )
   except subprocess.TimeoutExpired:
     return True
@@ -171,14 +173,16 @@ def choose(
   return sorted(chosen, key=lambda one: (one[0], one[1].start))
 
 
-def run(places: list[str], count: int, seed: int, elsewhere: dict[str, str]) -> list[str]:
+def run(
+  places: list[str], count: int, seed: int, elsewhere: dict[str, str], timeout: float = _TIMEOUT
+) -> list[str]:
   """Tries changes and returns those that nobody noticed, a line each."""
   survived = []
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(temporary)
     copy_repository(folder)
     for module, change in choose(folder, places, count, random.Random(seed)):
-      noticed = is_noticed(folder, module, change, tests_of(module, elsewhere))
+      noticed = is_noticed(folder, module, change, tests_of(module, elsewhere), timeout)
       line = f'{module}:{change.line}: {change.old} -> {change.new}'
       print(f'{"noticed " if noticed else "SURVIVED"} {line}', flush=True)
       if not noticed:

@@ -36,12 +36,12 @@ def test_the_tests_of_a_module_are_the_mirrored_ones_or_those_that_are_named():
 
 @pytest.mark.slow
 def test_a_changed_split_is_noticed(capsys):
-  """Six changes of the module that decides who is in train and test.
+  """Five changes of the module that decides who is in train and test, none of which repeats its loop for ever.
 
-  Some change nothing that a split shows: how ties are broken, and by how much a missing class outweighs an imbalance.
+  Some change nothing that a split shows: by how much a missing class outweighs an imbalance.
   """
-  survived = mutants.run(['fetal_jax/data/splits.py'], 6, 0, {})
+  survived = mutants.run(['fetal_jax/data/splits.py'], 5, 29, {}, timeout=60)
   said = capsys.readouterr().out.splitlines()
-  assert len(said) == 6
+  assert len(said) == 5
   assert [line.removeprefix('SURVIVED ') for line in said if line.startswith('SURVIVED')] == survived
   assert len(survived) <= 2
