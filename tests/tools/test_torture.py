@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from helpers import tiny
 from tools import torture
 
 SAID = """\
@@ -14,8 +15,9 @@ SAID = """\
 
 @pytest.mark.slow
 def test_a_run_killed_in_three_stages_ends_like_one_left_alone(tmp_path):
+  """Of the smallest networks, whose size no kill asks for."""
   kills = int(os.environ.get('FETAL_JAX_KILLS', 3))
-  done, wrong = torture.run(tmp_path, kills, seed=1)
+  done, wrong = torture.run(tmp_path, kills, 1, *tiny.ARGUMENTS)
   assert wrong == []
   assert sum(done.values()) == kills
   assert sum(count > 0 for count in done.values()) >= min(kills, 3)
@@ -36,7 +38,8 @@ def test_differences_are_noticed(tmp_path):
   for folder, seconds in ((one, 1.0), (other, 2.0)):
     (folder / 'classify').mkdir(parents=True)
     (folder / 'logs').mkdir()
-    (folder / 'classify' / 'metrics.json').write_text(json.dumps({'seconds': seconds, 'test_accuracy': 0.5}))
+    metrics = {'seconds': seconds, 'test_accuracy': 0.5, 'sha256_of_the_rest': f'of {seconds}'}
+    (folder / 'classify' / 'metrics.json').write_text(json.dumps(metrics))
     (folder / 'classify' / 'predictions.csv').write_text('image,p\na,0.5\n')
     (folder / 'logs' / 'metrics.jsonl').write_text(
       json.dumps({'step': 1, 'loss': 0.25, 'img_per_s': seconds}) + '\n'

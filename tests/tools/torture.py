@@ -35,7 +35,8 @@ COMMAND = (
   '--config.classify.epochs=2',
   '--config.classify.checkpoint_epochs=1',
 )
-_CLOCKS = ('seconds', 'img_per_s', 'finished', 'peak_memory_gib')
+# The last one is a checksum of the others too.
+_CLOCKS = ('seconds', 'img_per_s', 'finished', 'peak_memory_gib', 'sha256_of_the_rest')
 # TFDS leaves the order of a record's fields to chance; what a run reads from there is in data/images.npy.
 _BY_NAME = re.compile(r'data/tfds/.*')
 _LOGS = re.compile(r'logs/run\.log|logs/stages\.json|logs/.*events\.out\.tfevents\..*')
@@ -70,7 +71,7 @@ def stage_of(said: str) -> str | None:
 
 
 def torment(
-  workdir: pathlib.Path, kills: int, rng: random.Random, seconds: dict[str, float]
+  workdir: pathlib.Path, kills: int, rng: random.Random, seconds: dict[str, float], *arguments: str
 ) -> dict[str, int]:
   """Runs to the end, killed up to `kills` times on the way, about equally often in each stage.
 
@@ -79,6 +80,7 @@ def torment(
     kills: how many SIGKILLs.
     rng: chooses the moments.
     seconds: by stage, how long it takes if left alone: the moment lies within.
+    *arguments: further flags of the run.
 
   Returns:
     By stage, how many kills hit it.
@@ -91,7 +93,7 @@ def torment(
   share = -(-kills // len(STAGES))
   while True:
     before = log.stat().st_size if log.exists() else 0
-    process = start(workdir)
+    process = start(workdir, *arguments)
     entered: dict[str, float] = {}
     part = rng.random()
     while process.poll() is None:
@@ -194,15 +196,15 @@ def _arrays(checkpoint: pathlib.Path) -> Any:
   )
 
 
-def run(folder: pathlib.Path, kills: int, seed: int) -> tuple[dict[str, int], list[str]]:
-  """A run left alone beside a tormented one: kills by stage, and what is wrong in the end."""
+def run(folder: pathlib.Path, kills: int, seed: int, *arguments: str) -> tuple[dict[str, int], list[str]]:
+  """A run left alone beside a tormented one, with further flags: kills by stage, and what is wrong in the end."""
   alone, tormented = folder / 'alone', folder / 'tormented'
-  process = start(alone)
+  process = start(alone, *arguments)
   if process.wait():
     raise RuntimeError(f'{alone}: exit code {process.returncode}; {alone}.log says why')
   took = {stage: account['seconds'] for stage, account in read_json(alone / 'logs' / 'stages.json').items()}
   took['prepare'] += 5.0  # Python's start is counted in
-  done = torment(tormented, kills, random.Random(seed), took)
+  done = torment(tormented, kills, random.Random(seed), took, *arguments)
   wrong = differences(alone, tormented)
   return done, wrong + [f'{name}: left behind' for name in leftovers(tormented)]
 
