@@ -152,7 +152,7 @@ def test_an_unfinished_model_is_refused(model, tmp_path):
 
 # Kills.
 
-KILLS = int(os.environ.get('FETAL_JAX_KILLS', 5))
+KILLS = int(os.environ.get('FETAL_JAX_KILLS', 3))
 MANY = ('--config.sample.per_class=40', '--config.sample.shard_size=15', '--config.sample.batch_size=8')
 
 
@@ -175,6 +175,8 @@ def kill_after(process, folder, changes, seconds):
     return {os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names}
 
   seen, before = 0, listing()
+  while process.poll() is None and not folder.exists():
+    time.sleep(0.05)  # Python is still starting, and needs the core for it
   while process.poll() is None and seen < changes:
     now = listing()
     seen, before = seen + len(now ^ before), now
