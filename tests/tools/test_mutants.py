@@ -38,10 +38,10 @@ def test_the_tests_of_a_module_are_the_mirrored_ones_or_those_that_are_named():
 def test_a_changed_split_is_noticed(capsys):
   """Five changes of the module that decides who is in train and test, none of which repeats its loop for ever.
 
-  Some change nothing that a split shows: by how much a missing class outweighs an imbalance.
+  One changes nothing that a split shows, how ties are broken: that it survives says that tests ran at all.
   """
-  survived = mutants.run(['fetal_jax/data/splits.py'], 5, 29, {}, timeout=60)
+  survived = mutants.run(['fetal_jax/data/splits.py'], 5, 20, {}, timeout=60)
   said = capsys.readouterr().out.splitlines()
   assert len(said) == 5
   assert [line.removeprefix('SURVIVED ') for line in said if line.startswith('SURVIVED')] == survived
-  assert len(survived) <= 2
+  assert 1 <= len(survived) <= 2
