@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.quick_keys import COUNTING
 
 from fetal_jax.models.densenet import densenet169
 
@@ -21,7 +22,7 @@ def test_blocks_grow_and_transitions_halve():
 
 def test_initial_weights():
   model = densenet169(growth=16, blocks=(1,), init_features=32)
-  key = jax.random.key(0, impl='rbg')
+  key = jax.random.key(0, impl=COUNTING)
   params = jax.jit(lambda: model.init(key, jnp.zeros((1, 32, 32, 3)))['params'])()
   # Kaiming normal, fan-in: sqrt(2 / (in · kh · kw)).
   for kernel, fan_in in (

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.quick_keys import COUNTING
 
 from fetal_jax import models
 from fetal_jax.models import medmamba
@@ -24,7 +25,7 @@ def test_images_that_vanish_are_refused():
 def test_merging_leaves_out_an_odd_edge():
   merging = medmamba.PatchMerging()
   x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 5, 4, 3)), jnp.float32)
-  y, variables = merging.init_with_output(jax.random.key(0, impl='rbg'), x)
+  y, variables = merging.init_with_output(jax.random.key(0, impl=COUNTING), x)
   assert y.shape == (1, 2, 2, 6)
   np.testing.assert_array_equal(merging.apply(variables, x[:, :4]), y)
 
@@ -32,14 +33,14 @@ def test_merging_leaves_out_an_odd_edge():
 def test_scan_reaches_the_whole_map_from_every_place():
   module = medmamba.SS2D(d_state=4)
   x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 3, 4, 16)), jnp.float32)
-  variables = jax.jit(module.init)(jax.random.key(0, impl='rbg'), x)
+  variables = jax.jit(module.init)(jax.random.key(0, impl=COUNTING), x)
   influence = jax.jit(jax.grad(lambda x: module.apply(variables, x)[0, 1, 1].sum()))(x)
   assert (jnp.abs(influence[0]).max(-1) > 0).all()
 
 
 def test_initial_weights():
   block = medmamba.SSConvSSM(d_state=16, drop_path=0.0)
-  key = jax.random.key(0, impl='rbg')
+  key = jax.random.key(0, impl=COUNTING)
   params = jax.jit(lambda: block.init(key, jnp.zeros((1, 4, 4, 64)), train=False)['params'])()
   # Kaiming normal, fan-out, the depthwise convolution (64 channels) included; biases stay PyTorch's.
   np.testing.assert_allclose(params['conv1']['kernel'].std(), np.sqrt(2 / (32 * 9)), rtol=0.05)

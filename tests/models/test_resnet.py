@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from helpers.quick_keys import COUNTING
 
 from fetal_jax.models.layers import BatchNorm
 from fetal_jax.models.resnet import Bottleneck, resnet50
@@ -38,7 +39,7 @@ def test_stride_is_on_the_3x3_convolution():
 
 def test_initial_weights():
   model = resnet50(width=32, depths=(1,))
-  key = jax.random.key(0, impl='rbg')
+  key = jax.random.key(0, impl=COUNTING)
   params = jax.jit(lambda: model.init(key, jnp.zeros((1, 32, 32, 3)))['params'])()
   # Kaiming normal, fan-out: sqrt(2 / (out · kh · kw)).
   for kernel, fan_out in (

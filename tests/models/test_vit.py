@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.quick_keys import COUNTING
 
 from fetal_jax.models.vit import vit_b_32
 
@@ -16,7 +17,7 @@ def test_another_size_is_refused_by_name():
 
 def test_initial_weights():
   model = vit_b_32(image_size=32, patch_size=8, hidden_size=64, depth=1, heads=2, mlp_dim=128)
-  key = jax.random.key(0, impl='rbg')
+  key = jax.random.key(0, impl=COUNTING)
   params = jax.jit(lambda: model.init(key, jnp.zeros((1, 32, 32, 3)))['params'])()
   np.testing.assert_allclose(params['stem']['kernel'].std(), (3 * 64) ** -0.5, rtol=0.05)
   np.testing.assert_allclose(params['pos_embedding'].std(), 0.02, rtol=0.1)
