@@ -67,20 +67,39 @@ def test_quickstart(quickstart):
     assert sentence in printed(notebook)
 
 
+# The other notebooks go on with what the one for own images leaves: a finished run too, and no second one is needed.
+
+
+@pytest.fixture(scope='module')
+def own(tmp_path_factory):
+  """The notebook for own images and the workdir that it left."""
+  workdir = tmp_path_factory.mktemp('own') / 'run'
+  path = NOTEBOOKS / 'your_own_images.ipynb'
+  return execute(path, config='configs/smoke.py', workdir=str(workdir), settings=TINY), workdir
+
+
 @pytest.mark.slow
-def test_results_are_rebuilt_from_a_workdir(quickstart):
-  notebook = execute(NOTEBOOKS / 'results.ipynb', workdir=str(quickstart[1]))
+def test_own_images(own):
+  notebook, workdir = own
+  assert '240 images, patients on both sides: 0' in printed(notebook)
+  exported = sorted(path.name for path in (workdir / 'dataset' / 'train').iterdir() if path.is_dir())
+  assert exported == ['checks', 'rays', 'rings', 'spirals', 'spots', 'stripes']
+
+
+@pytest.mark.slow
+def test_results_are_rebuilt_from_a_workdir(own):
+  notebook = execute(NOTEBOOKS / 'results.ipynb', workdir=str(own[1]))
   for number in (1, 2):
     assert f'Table {number}' in printed(notebook)
-  assert f'all: {real_accuracy(quickstart[1]):.3f}' in printed(notebook)
+  assert f'all: {real_accuracy(own[1]):.3f}' in printed(notebook)
   assert pictures(notebook) >= 4
 
 
 @pytest.mark.slow
-def test_a_large_set_is_drawn_and_exported(quickstart, tmp_path):
+def test_a_large_set_is_drawn_and_exported(own, tmp_path):
   notebook = execute(
     NOTEBOOKS / 'tpu_sampling.ipynb',
-    trained=str(quickstart[1]),
+    trained=str(own[1]),
     config='configs/smoke.py',
     workdir=str(tmp_path / 'large'),
     rounds=1,
@@ -95,19 +114,6 @@ def test_a_large_set_is_drawn_and_exported(quickstart, tmp_path):
   manifest = read_json(tmp_path / 'large' / 'synthetic' / 'round_1' / 'manifest.json')
   assert manifest['complete']
   assert manifest['sampler']['steps'] == 4
-
-
-@pytest.mark.slow
-def test_own_images(tmp_path):
-  notebook = execute(
-    NOTEBOOKS / 'your_own_images.ipynb',
-    config='configs/smoke.py',
-    workdir=str(tmp_path / 'run'),
-    settings=TINY,
-  )
-  assert '240 images, patients on both sides: 0' in printed(notebook)
-  exported = sorted(path.name for path in (tmp_path / 'run' / 'dataset' / 'train').iterdir() if path.is_dir())
-  assert exported == ['checks', 'rays', 'rings', 'spirals', 'spots', 'stripes']
 
 
 def test_a_parameter_that_is_not_there_is_refused():
