@@ -59,6 +59,16 @@ LONGEST = (
   'test_classifiers.py',
 )
 
+# The same of the slow tests, which come before all others where they run.
+LONGEST_SLOW = (
+  'test_end_to_end.py',
+  'test_hosts.py',
+  'test_notebooks.py',
+  'test_torture.py',
+  'test_stage.py',
+  'test_mutants.py',
+)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
@@ -67,8 +77,13 @@ def pytest_collection_modifyitems(items):
       item.add_marker('fuzz')
     if hasattr(item.module, 'GOLDEN') and 'equal' in item.name:
       item.add_marker('reference')
-  order = {name: place for place, name in enumerate(LONGEST)}
-  items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+  def place(item):
+    slow = item.get_closest_marker('slow') is not None
+    order = LONGEST_SLOW if slow else LONGEST
+    return not slow, order.index(item.path.name) if item.path.name in order else len(order)
+
+  items.sort(key=place)
 
 
 @pytest.fixture(scope='session')
