@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import damage
+from helpers import damage, tiny
 from PIL import Image
 
 from fetal_jax import main
@@ -83,11 +83,21 @@ def test_models_and_regimes_were_trained_as_asked(workdir):
   check_runs(workdir, ['resnet50', 'vit_b_32'])
 
 
+# The slow tests have the smallest networks: what they ask for shows at any size.
+SMALLEST = (*tiny.ARGUMENTS, '--config.sample.steps=4', '--config.sample.guidance_scale=0.5')
+
+
+@pytest.fixture(scope='module')
+def smallest(tmp_path_factory, command):
+  """A finished run of all families."""
+  folder = tmp_path_factory.mktemp('smallest')
+  ok(command(*SMALLEST, f'--workdir={folder}'))
+  return folder
+
+
 @pytest.mark.slow
-def test_all_families_are_trained_in_all_regimes(workdir, command, tmp_path):
-  shutil.copytree(workdir, tmp_path / 'run')
-  ok(command(CONFIG, f'--workdir={tmp_path / "run"}', '--stage=classify'))
-  check_runs(tmp_path / 'run', FAMILIES)
+def test_all_families_are_trained_in_all_regimes(smallest):
+  check_runs(smallest, FAMILIES)
 
 
 def check_runs(workdir, models):
@@ -149,19 +159,18 @@ def test_running_again_does_nothing_and_says_so(workdir, command):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(workdir, command, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(smallest, command, tmp_path):
   """Stopped after 30 of 40 diffusion steps, its last checkpoint damaged, then run to the end from step 20."""
-  for name in ('data',):
-    shutil.copytree(workdir / name, tmp_path / name)
-  ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=diffusion', '--config.diffusion.steps=30'))
+  shutil.copytree(smallest / 'data', tmp_path / 'data')
+  ok(command(*SMALLEST, f'--workdir={tmp_path}', '--stage=diffusion', '--config.diffusion.steps=30'))
   checkpoints = tmp_path / 'diffusion' / 'checkpoints'
   weights = max((checkpoints / '30' / 'state').rglob('*'), key=lambda path: path.stat().st_size)
   damage.flip(weights)
-  resumed = ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=diffusion'))
+  resumed = ok(command(*SMALLEST, f'--workdir={tmp_path}', '--stage=diffusion'))
   assert f'{weights.name} is not what was written' in resumed.stderr
   assert 'resuming from step 20, 10 steps are taken again' in resumed.stderr
   assert {path.name for path in checkpoints.iterdir()} == {'20', '40', 'damaged'}
-  ok(command(CONFIG, f'--workdir={tmp_path}', '--stage=sample'))
+  ok(command(*SMALLEST, f'--workdir={tmp_path}', '--stage=sample'))
 
   def curve(folder):
     rows = read_metrics(folder / 'logs' / 'diffusion' / 'metrics.jsonl')
@@ -171,9 +180,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(workdir, command,
       if row['step'] != 20 or 'unet/loss' in row
     ]
 
-  assert [r for r in curve(tmp_path) if 'unet/loss' in r] == [r for r in curve(workdir) if 'unet/loss' in r]
+  assert [r for r in curve(tmp_path) if 'unet/loss' in r] == [r for r in curve(smallest) if 'unet/loss' in r]
   for number in (1, 2):
-    for file in sorted((workdir / 'synthetic' / f'round_{number}').glob('*.array_record*')):
+    for file in sorted((smallest / 'synthetic' / f'round_{number}').glob('*.array_record*')):
       assert file.read_bytes() == (tmp_path / 'synthetic' / f'round_{number}' / file.name).read_bytes(), (
         file.name
       )
@@ -208,12 +217,13 @@ def test_real_planes_go_through_the_whole_flow(command, tmp_path, real_data):
   """60 unchanged images, one model: prepare, diffusion, sample, classify, report."""
   ok(
     command(
-      CONFIG,
+      *SMALLEST,
       f'--workdir={tmp_path}',
       '--config.data.source=fetal_planes_db',
       f'--config.data.path={real_data / "fetal_planes_sample_native.zip"}',
       '--config.data.split=official',
       '--config.classify.models=resnet50',
+      '--config.classify.regimes=real,synth_r1_then_real',
     )
   )
   split = json.loads((tmp_path / 'data' / 'split.json').read_text())
@@ -221,7 +231,7 @@ def test_real_planes_go_through_the_whole_flow(command, tmp_path, real_data):
   assert len(split['test']) == 30
   assert split['shared_patients'] == 0
   images = np.load(tmp_path / 'data' / 'images.npy')
-  assert images.shape == (60, 16, 16, 1)
+  assert images.shape == (60, 8, 8, 1)
   assert images.std() > 20
   assert (tmp_path / 'report' / 'index.html').is_file()
 
@@ -246,11 +256,11 @@ def test_synthetic_images_are_judged(workdir):
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_swept_and_a_sweep_goes_on(workdir, command, command_here, tmp_path):
+def test_a_finished_run_is_swept_and_a_sweep_goes_on(smallest, command, command_here, tmp_path):
   """Figures for every setting, the same noise in all, more settings later, and flags that are flags."""
   folder = tmp_path / 'run'
-  shutil.copytree(workdir, folder)
-  asked = [CONFIG, f'--workdir={folder}', '--stage=sweep', '--config.sweep.per_class=4']
+  shutil.copytree(smallest, folder)
+  asked = [*SMALLEST, f'--workdir={folder}', '--stage=sweep', '--config.sweep.per_class=4']
   ok(command(*asked, '--config.sweep.scales=0,2', '--config.sweep.samplers=ddim:4'))
   results = read_json(folder / 'sweep' / 'results.json')
   assert list(results['settings']) == ['ancestral_4_scale_0', 'ancestral_4_scale_2', 'ddim_4_scale_0.5']
@@ -267,14 +277,14 @@ def test_a_finished_run_is_swept_and_a_sweep_goes_on(workdir, command, command_h
   distances = np.abs(one[:, None] - other[None]).mean((2, 3))
   assert (distances.argmin(1) == np.arange(len(one))).all()  # an image is nearest to that of the same noise
   with Image.open(folder / 'sweep' / 'scales.png') as picture:
-    assert picture.height > 2 * 16
+    assert picture.height > 2 * 8
   recommended = read_json(folder / 'sweep' / 'recommended.json')
-  _, config = main.parse([CONFIG, f'--workdir={folder}', *recommended['flags']])
+  _, config = main.parse([*SMALLEST, f'--workdir={folder}', *recommended['flags']])
   assert config.sample.steps == recommended['steps'] == 4
 
   ok(command(*asked, '--config.sweep.scales=0', '--config.sweep.samplers=dpmpp_2m:3'))
   after = read_json(folder / 'sweep' / 'results.json')['settings']
   assert after == {**results['settings'], 'dpmpp_2m_3_scale_0.5': after['dpmpp_2m_3_scale_0.5']}
-  refused = command_here(CONFIG, f'--workdir={folder}', '--stage=sweep', '--config.sweep.per_class=5')
+  refused = command_here(*SMALLEST, f'--workdir={folder}', '--stage=sweep', '--config.sweep.per_class=5')
   assert refused.returncode == 2
   assert 'of another images; delete' in refused.stderr
