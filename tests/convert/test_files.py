@@ -185,7 +185,7 @@ def test_whole_models_are_refused():
 def zip_of(name):
   data = io.BytesIO()
   with zipfile.ZipFile(data, 'w') as archive:
-    archive.writestr(name, 'content')
+    archive.writestr(zipfile.ZipInfo(name), 'content')
   return data.getvalue()
 
 
@@ -199,36 +199,36 @@ def tar_of(name):
 ZIP, LEGACY = (FILES / 'zip.pt').read_bytes(), (FILES / 'legacy.pth').read_bytes()
 
 
-@pytest.mark.parametrize(
-  ('content', 'message'),
-  {
-    'nothing': (b'', 'is empty'),
-    'html': (b'\n<!DOCTYPE html><html>', 'is an HTML page'),
-    'lfs': (
-      b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n',
-      'is a Git LFS pointer.*git lfs pull',
-    ),
-    'text': ('Too many requests é\n'.encode(), 'is a text file'),
-    'bytes': (b'\0\1\2\3', 'is neither a file of torch.save nor safetensors'),
-    'tar': (
-      tar_of('storages'),
-      'tar format of the first PyTorch; load it with PyTorch and torch.save it again',
-    ),
-    'zip': (zip_of('a/b.txt'), 'no data.pkl'),
-    'script': ((FILES / 'script.pt').read_bytes(), r'TorchScript program; torch.save the state_dict\(\)'),
-    'pickle': (pickle.dumps({'a': 1}, 2), 'a pickle that torch.save did not write'),
-    'zip without end': (ZIP[:-30], 'damaged or cut short'),
-    'half a zip': (ZIP[: len(ZIP) // 2], 'damaged or cut short'),
-    'bad storage': (
-      ZIP.replace(GRID.tobytes(), GRID[::-1].tobytes()),
-      "its record 'zip/data/0' cannot be read",
-    ),
-    'legacy without end': (LEGACY[:-1], 'damaged or cut short'),
-    'half a legacy file': (LEGACY[: len(LEGACY) // 2], 'damaged or cut short'),
-    'safetensors without end': ((FILES / 'tensors.safetensors').read_bytes()[:-1], 'damaged or cut short'),
-    'float8': ((FILES / 'float8.safetensors').read_bytes(), 'type that NumPy lacks .*float8_e4m3fn.*convert'),
-  }.values(),
-)
+NO_CHECKPOINTS = {
+  'nothing': (b'', 'is empty'),
+  'html': (b'\n<!DOCTYPE html><html>', 'is an HTML page'),
+  'lfs': (
+    b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n',
+    'is a Git LFS pointer.*git lfs pull',
+  ),
+  'text': ('Too many requests é\n'.encode(), 'is a text file'),
+  'bytes': (b'\0\1\2\3', 'is neither a file of torch.save nor safetensors'),
+  'tar': (
+    tar_of('storages'),
+    'tar format of the first PyTorch; load it with PyTorch and torch.save it again',
+  ),
+  'zip': (zip_of('a/b.txt'), 'no data.pkl'),
+  'script': ((FILES / 'script.pt').read_bytes(), r'TorchScript program; torch.save the state_dict\(\)'),
+  'pickle': (pickle.dumps({'a': 1}, 2), 'a pickle that torch.save did not write'),
+  'zip without end': (ZIP[:-30], 'damaged or cut short'),
+  'half a zip': (ZIP[: len(ZIP) // 2], 'damaged or cut short'),
+  'bad storage': (
+    ZIP.replace(GRID.tobytes(), GRID[::-1].tobytes()),
+    "its record 'zip/data/0' cannot be read",
+  ),
+  'legacy without end': (LEGACY[:-1], 'damaged or cut short'),
+  'half a legacy file': (LEGACY[: len(LEGACY) // 2], 'damaged or cut short'),
+  'safetensors without end': ((FILES / 'tensors.safetensors').read_bytes()[:-1], 'damaged or cut short'),
+  'float8': ((FILES / 'float8.safetensors').read_bytes(), 'type that NumPy lacks .*float8_e4m3fn.*convert'),
+}
+
+
+@pytest.mark.parametrize(('content', 'message'), NO_CHECKPOINTS.values(), ids=NO_CHECKPOINTS)
 def test_what_is_no_checkpoint_is_named(content, message, tmp_path):
   path = tmp_path / 'weights.pth'
   path.write_bytes(content)
