@@ -232,8 +232,8 @@ def test_a_unet_of_three_channels_is_fitted_to_grey_images_and_other_classes():
   labels[...] = three['params']['label_embed']['embedding'][:3]
   grey = jnp.asarray(np.random.default_rng(2).standard_normal((2, 16, 16, 1)), jnp.float32)
   t, y = jnp.asarray([10, 900]), jnp.asarray([0, 2])
-  expected = gd.build(PUBLISHED_UNET).apply(three, jnp.repeat(grey, 3, -1), t, y)
-  got = gd.build(ours).apply(variables, grey, t, y)
+  expected = jax.jit(gd.build(PUBLISHED_UNET).apply)(three, jnp.repeat(grey, 3, -1), t, y)
+  got = jax.jit(gd.build(ours).apply)(variables, grey, t, y)
   np.testing.assert_allclose(got, expected.reshape(2, 16, 16, 2, 3).mean(-1), atol=1e-4)
 
 
@@ -251,7 +251,7 @@ def test_a_guide_is_fitted_to_grey_images_another_size_and_other_classes():
   positions = variables['params']['pool']['positional_embedding']
   assert positions.shape == (1 + 16 * 16, 64)
   np.testing.assert_array_equal(positions[0], state['out.2.positional_embedding'][:, 0])
-  gd.build(ours).apply(variables, jnp.zeros((1, 32, 32, 1)), jnp.zeros(1, jnp.int32))
+  jax.eval_shape(gd.build(ours).apply, variables, jnp.zeros((1, 32, 32, 1)), jnp.zeros(1, jnp.int32))
 
 
 def test_what_cannot_be_fitted_is_named():

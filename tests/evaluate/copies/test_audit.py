@@ -16,7 +16,7 @@ from fetal_jax.runtime.errors import UserError
 
 # Whole audits, of drawn planes
 
-TRAIN, HELDOUT, FRESH = 200, 250, 150
+TRAIN, HELDOUT, FRESH = 120, 250, 150
 
 
 def plane(number):
@@ -47,11 +47,11 @@ ENCODER = encoders.Encoder(
 COPIES = [
   (11, lambda x: x),
   (7, lambda x: x[:, ::-1]),
-  (150, lambda x: x[::-1]),
+  (110, lambda x: x[::-1]),
   (23, lambda x: x[::-1, ::-1]),
   (42, lambda x: np.roll(x, (2, -4), (0, 1))),
   (99, lambda x: np.roll(x[:, ::-1], (-2, 2), (0, 1))),
-  (123, lambda x: np.clip(x + np.random.default_rng(1).normal(0, 4, x.shape), 0, 255)),
+  (117, lambda x: np.clip(x + np.random.default_rng(1).normal(0, 4, x.shape), 0, 255)),
 ]
 TRANSFORMS = [
   ('none', (0, 0)),
