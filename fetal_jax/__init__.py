@@ -6,6 +6,8 @@ The public names are imported when they are first used, so that `import fetal_ja
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fetal_jax.runtime.version import __version__ as __version__
+
 if TYPE_CHECKING:
   from fetal_jax.config import default_config as default_config
   from fetal_jax.diffusion.sample import make_sample as make_sample

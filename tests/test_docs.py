@@ -359,8 +359,8 @@ def test_public_names_are_importable():
 
 def test_versions_agree():
   """Of the package, its citation and the changelog."""
-  project = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
-  (version,) = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
+  package = (ROOT / 'fetal_jax' / 'runtime' / 'version.py').read_text(encoding='utf-8')
+  (version,) = re.findall(r"^__version__ = '(.+)'$", package, re.MULTILINE)
   citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text(encoding='utf-8'))
   assert citation['version'] == version
   assert {'title', 'authors', 'message', 'cff-version'} <= set(citation)

@@ -35,6 +35,10 @@ TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {
     'tests/data/sources/fetal_planes_db/test_fetal_planes_db.py',
     'the builder and its table are tested on the same archive',
   ),
+  'fetal_jax/runtime/version.py': (
+    'tests/runtime/test_run.py',
+    'it is read where a run says what it was made with',
+  ),
   'fetal_jax/export/select.py': (
     'tests/export/test_export.py',
     'what is selected is seen in what is exported',

@@ -20,6 +20,7 @@ import msgspec
 from fetal_jax.runtime import records
 from fetal_jax.runtime.files import PathLike
 from fetal_jax.runtime.logs import start_logging
+from fetal_jax.runtime.version import __version__
 from fetal_jax.runtime.workdir import locked
 
 CONFIG = 'config.json'
@@ -95,7 +96,7 @@ def describe(config: dict[str, Any]) -> RunFile:
   root = pathlib.Path(__file__).resolve().parents[2]
   commit = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=root, capture_output=True, text=True, check=False)
   versions = {
-    'fetal_jax': metadata.version('fetal_jax'),
+    'fetal_jax': __version__,  # a checkout that was never installed has it too
     'python': sys.version.split()[0],
     **{name: metadata.version(name) for name in _PACKAGES},
   }

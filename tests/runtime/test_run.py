@@ -2,9 +2,11 @@
 
 import datetime
 import re
+from importlib import metadata
 
 import pytest
 
+import fetal_jax
 from fetal_jax.runtime import run
 from fetal_jax.runtime.errors import DamagedFile, UserError
 
@@ -41,6 +43,18 @@ def test_a_description_names_versions_and_the_commit():
   assert list(made.versions)[:3] == ['fetal_jax', 'python', 'jax']
   assert all(re.match(r'\d+\.\d+', version) for version in made.versions.values())
   assert made.git_commit is None or re.fullmatch('[0-9a-f]{40}', made.git_commit)
+
+
+def test_a_checkout_that_was_not_installed_has_a_version(monkeypatch):
+  found = metadata.version
+
+  def version(name):
+    if name == 'fetal_jax':
+      raise metadata.PackageNotFoundError(name)
+    return found(name)
+
+  monkeypatch.setattr(metadata, 'version', version)
+  assert run.describe({}).versions['fetal_jax'] == fetal_jax.__version__
 
 
 def test_stages_run_in_order_and_their_accounts_add_up(tmp_path, monkeypatch):
