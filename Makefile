@@ -13,11 +13,11 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest
 
-# The long repetitions: references compiled as for users, kills, fuzz with ten times the examples, all notebooks,
-# mutants.
+# The long repetitions, some eight minutes on two cores: references compiled as for users, each given to whoever is free;
+# then kills, several processes, all families, all notebooks, mutants, and fuzz with ten times the examples.
 test-slow: .venv/installed
-	FETAL_JAX_OPTIMISE=1 $(BIN)/python -m pytest -m reference
-	FETAL_JAX_EXAMPLES=10 $(BIN)/python -m pytest -m 'slow or fuzz'
+	FETAL_JAX_OPTIMISE=1 $(BIN)/python -m pytest -m reference --dist=worksteal
+	FETAL_JAX_EXAMPLES=10 $(BIN)/python -m pytest -m '(slow and not reference) or fuzz'
 
 # 60 SIGKILLs over all stages; half an hour of training and sampling.
 torture: .venv/installed
