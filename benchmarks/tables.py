@@ -103,7 +103,11 @@ def _step(cases: Cases, peaks: dict[str, float]) -> list[str]:
       parameters = case['parameters'].get('fetal_jax' if own else title, {}).get('unet', 0)
       speed = _speed(case, case['tflops'][title], peaks)
       rows.append((label, f'{1e3 * seconds["median"]:.4g}', speed, f'{parameters / 1e6:.1f} M', ratio))
-    rows += [(title, '', '', '', error) for title, error in case['errors'].items()]
+    rows += [
+      (title, '', '', '', error)
+      for title, error in case['errors'].items()
+      if 'ModuleNotFoundError' not in error
+    ]
     header = ('', 'ms', 'TFLOP/s (of the matmul peak)', 'UNet', 'median (range) of the rounds')
     lines += [*_table(header, rows), '']
   return lines
