@@ -51,12 +51,13 @@ def real_data() -> pathlib.Path:
 LONGEST = (
   'test_end_to_end.py',
   'test_notebooks.py',
-  'test_sample.py',
-  'test_audit.py',
   'test_diffusion_step.py',
-  'test_determinism.py',
-  'test_initial.py',
+  'test_audit.py',
   'test_classifiers.py',
+  'test_guided_diffusion.py',
+  'test_initial.py',
+  'test_sample.py',
+  'test_determinism.py',
 )
 
 # The same of the slow tests, which come before all others where they run.
