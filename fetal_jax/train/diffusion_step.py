@@ -176,7 +176,7 @@ def gradients(
   if microbatches == 1:
     (_, sums), grads = value_and_grad(params, x_0, labels, t, noise, key_dropout)
     return grads, sums
-  parts = jax.tree.map(lambda a: a.reshape(microbatches, -1, *a.shape[1:]), (x_0, labels, t, noise))
+  parts = jax.tree.map(lambda a: _interleaved(a, microbatches), (x_0, labels, t, noise))
 
   def accumulate(total, part):
     index, (x_0, labels, t, noise) = part
@@ -186,6 +186,15 @@ def gradients(
   zeros = jax.tree.map(jnp.zeros_like, params)
   total, sums = jax.lax.scan(accumulate, zeros, (jnp.arange(microbatches), parts))
   return jax.tree.map(lambda g: g / microbatches, total), jax.tree.map(lambda s: s.sum(0), sums)
+
+
+def _interleaved(a: jax.Array, parts: int) -> jax.Array:
+  """Returns `a` [B, ...] as [parts, B / parts, ...]; example i goes to part i % parts.
+
+  A batch lies on the devices in runs of neighbours, so each device has its share of every part. Parts of neighbours
+  would each lie on some of the devices, and XLA would then compute every part whole on every device.
+  """
+  return a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1)
 
 
 def _named(sums: Mapping[str, tuple[jax.Array, jax.Array]]) -> dict[str, tuple[jax.Array, jax.Array]]:

@@ -226,3 +226,37 @@ def test_eight_devices_take_the_same_steps_as_one(fsdp, tmp_path):
     state, sums = make_update()(state, batch(1))
     losses.append([float(sums[name][0].sum()) for name in ('unet/loss', 'guide/loss')])
   np.testing.assert_allclose(result['losses'], losses, rtol=2e-4)
+
+
+_COST_ON_DEVICES = """
+import json, sys
+sys.path[:0] = ['.', 'tests']
+import jax, jax.numpy as jnp
+from tests.train import test_diffusion_step as t
+from fetal_jax.runtime import devices
+from fetal_jax.train import diffusion_step
+
+mesh = devices.make_mesh(-1, 1)
+split, whole = devices.batch_sharding(mesh, 0), devices.replicated(mesh)
+loss = diffusion_step.loss_fns(t.nets(), t.make_process('linear', 1000))['guide']
+shapes = (jax.ShapeDtypeStruct((64, *t.SHAPE), jnp.float32), jax.ShapeDtypeStruct((64,), jnp.int32))
+for parts in (1, 4):
+  def gradients(params, x_0, labels, parts=parts):
+    return diffusion_step.gradients(
+      loss, params, x_0, labels, jax.random.key(0), timesteps=1000, microbatches=parts
+    )[0]
+  compiled = jax.jit(gradients, in_shardings=(whole, split, split), out_shardings=whole).lower(
+    t.first_state().params['guide'], *shapes).compile()
+  print(json.dumps({'flops': compiled.cost_analysis()['flops'],
+                    'temporary': compiled.memory_analysis().temp_size_in_bytes}))
+"""
+
+
+def test_each_device_computes_its_share_of_every_part():
+  """Four devices, 64 images: 16 a device in one part, 4 in each of four; XLA counts the body of a loop once."""
+  command = [sys.executable, '-c', _COST_ON_DEVICES]
+  done = subprocess.run(command, env=with_devices(4), capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  whole, part = map(json.loads, done.stdout.splitlines()[-2:])
+  assert part['flops'] == pytest.approx(whole['flops'] / 4, rel=0.2)
+  assert part['temporary'] < whole['temporary'] / 2
