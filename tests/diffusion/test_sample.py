@@ -67,7 +67,7 @@ def test_an_image_does_not_depend_on_its_batch():
   assert whole.shape == (5, 8, 8, 1)
   assert whole.dtype == np.uint8
   close(sampler()(labels, batch_size=2, **FEW), whole)  # with padding in the last batch
-  alone = [np.asarray(i) for _, i in sampler().batches(labels[3:4], indices=[3], batch_size=1, **FEW)]
+  alone = [np.asarray(i) for _, i in sampler().batches(labels[3:4], indices=[3], batch_size=2, **FEW)]
   close(alone[0][0], whole[3])
 
 
