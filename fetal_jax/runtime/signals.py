@@ -6,6 +6,7 @@ the process at once. Only the commands install handlers (`handled`); a program t
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from absl import logging
 
@@ -43,6 +45,9 @@ class Stopped(KeyboardInterrupt):
 
 _received: int | None = None  # the first signal
 _delivered = False  # whether `Stopped` has been raised for it
+_swallowed = (
+  False  # whether Python has dropped it: it came inside of a callback of the collector, or a `__del__`
+)
 _depth = 0  # of `deferred`
 _last_calls: list[Callable[[], None]] = []  # made before the process is ended without unwinding
 
@@ -88,15 +93,16 @@ def handled() -> Iterator[None]:
 
   Does nothing outside of the main thread, where Python has no signals.
   """
-  global _received, _delivered
+  global _received, _delivered, _swallowed
   if threading.current_thread() is not threading.main_thread():
     yield
     return
-  _received, _delivered = None, False
+  _received, _delivered, _swallowed = None, False, False
   heard, told = socket.socketpair()
   told.setblocking(False)
   before_fd = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
   before = {number: signal.signal(number, _handle) for number in CODES}
+  before_hook, sys.unraisablehook = sys.unraisablehook, _notice_swallowed
   watcher = threading.Thread(target=_watch, args=(heard,), name='signals', daemon=True)
   watcher.start()
   try:
@@ -105,10 +111,20 @@ def handled() -> Iterator[None]:
     for number, handler in before.items():
       signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not installed from Python
     signal.set_wakeup_fd(before_fd)
+    sys.unraisablehook = before_hook
     told.close()  # ends the watcher
     watcher.join()
     heard.close()
-    _received, _delivered = None, False
+    _received, _delivered, _swallowed = None, False, False
+
+
+def _notice_swallowed(unraisable: Any) -> None:
+  """Hears of exceptions that Python drops; `_watch` raises a `Stopped` among them again."""
+  global _swallowed
+  if isinstance(unraisable.exc_value, Stopped):
+    _swallowed = True
+  else:
+    sys.__unraisablehook__(unraisable)
 
 
 def _handle(number: int, frame: object) -> None:
@@ -122,6 +138,7 @@ def _handle(number: int, frame: object) -> None:
 
 def _watch(heard: socket.socket) -> None:
   """Receives signals in a thread, even while the main thread is inside XLA, where no handler of Python runs."""
+  global _swallowed
   first, since, late = None, 0.0, 0.0
   while True:
     heard.settimeout(None if first is None else _TICK)
@@ -142,6 +159,11 @@ def _watch(heard: socket.socket) -> None:
           signal.Signals(first).name,
         )
     # In `deferred` nothing is late: the checkpoint comes when the device is done.
+    if _swallowed:
+      _swallowed = False
+      ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(threading.main_thread().ident or 0), ctypes.py_object(Stopped)
+      )
     waiting = first is not None and not _delivered and not _depth
     late = late + _TICK if waiting else 0.0
     if first is not None and late >= _PATIENCE:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import subprocess
@@ -49,6 +50,24 @@ def test_a_signal_stops_at_once_where_nothing_is_lost(number, code):
   stopped = handled(lambda: (send(number), pytest.fail('went on')))
   assert stopped.code == code
   assert isinstance(stopped, KeyboardInterrupt)  # what catches all errors lets it pass
+
+
+def test_a_stop_that_comes_in_a_callback_of_the_collector_is_not_lost():
+  """Python drops exceptions there; JAX has such a callback, which takes long after a large compilation."""
+
+  def callback(phase, info):
+    if phase == 'start':
+      gc.callbacks.remove(callback)
+      send(signal.SIGTERM)
+
+  def block():
+    gc.callbacks.append(callback)
+    gc.collect()
+    for _ in range(200):
+      time.sleep(0.05)
+    pytest.fail('went on')
+
+  assert handled(block).code == 143
 
 
 def test_a_signal_waits_for_a_deferred_block():
