@@ -49,8 +49,7 @@ class MetricWriter:
     kept = [row for row in read_metrics(path) if row['step'] <= start_step]
     write_text(path, ''.join(json.dumps(row) + '\n' for row in kept))
     self._file = path.open('a', encoding='utf-8')
-    name = f'events.out.tfevents.{int(time.time())}.{socket.gethostname()}'
-    self._events, self._flushed = RecordWriter(str(self._directory / name)), 0.0
+    self._events, self._flushed = RecordWriter(str(_fresh_events(self._directory))), 0.0
     self._write_event(0, file_version='brain.Event:2')
     # TensorBoard forgets what it read of this step and later ones.
     self._write_event(start_step + 1, session_log=SessionLog(status=SessionLog.START))
@@ -103,6 +102,18 @@ class MetricWriter:
 
   def __exit__(self, *exception: object) -> None:
     self.close()
+
+
+def _fresh_events(directory: pathlib.Path) -> pathlib.Path:
+  """Returns a name for TensorBoard's events that sorts after those that are there and overwrites none.
+
+  TensorBoard reads the files of a folder in the order of their names, which begin with the second they were begun in. The
+  clock may be behind: two starts within a second, or a clock that was set back.
+  """
+  begun = [name.split('.')[3] for name in (p.name for p in directory.glob('events.out.tfevents.*'))]
+  latest = max((int(second) for second in begun if second.isdecimal()), default=0)
+  second = max(int(time.time()), latest + 1)
+  return directory / f'events.out.tfevents.{second}.{socket.gethostname()}'
 
 
 def read_metrics(path: PathLike) -> list[MetricsRow]:

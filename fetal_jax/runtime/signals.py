@@ -44,6 +44,7 @@ class Stopped(KeyboardInterrupt):
 
 
 _received: int | None = None  # the first signal
+_received_at = 0.0  # time.monotonic() of it
 _delivered = False  # whether `Stopped` has been raised for it
 _swallowed = (
   False  # whether Python has dropped it: it came inside of a callback of the collector, or a `__del__`
@@ -129,9 +130,11 @@ def _notice_swallowed(unraisable: Any) -> None:
 
 def _handle(number: int, frame: object) -> None:
   """Handles a signal in the main thread, between two instructions of Python."""
-  global _received
+  global _received, _received_at
   if _received is None:
-    _received = number
+    _received, _received_at = number, time.monotonic()
+  elif time.monotonic() - _received_at > _ONE_SIGNAL:
+    _abandon(number)  # the watcher does so too, unless it died, for want of memory
   if _depth == 0 and not _delivered:
     stop()
 

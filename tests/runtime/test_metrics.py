@@ -2,6 +2,7 @@
 
 import json
 import time
+import types
 
 import pytest
 
@@ -19,6 +20,21 @@ def test_a_resumed_run_replaces_the_lines_after_its_checkpoint(tmp_path):
     writer.write_scalars(30, {'loss': 0.5})
   rows = read_metrics(tmp_path / 'metrics.jsonl')
   assert rows == [{'step': 10, 'loss': 10}, {'step': 20, 'loss': 20}, {'step': 30, 'loss': 0.5}]
+
+
+@pytest.mark.parametrize('later', [0, -3600], ids=['in the same second', 'with the clock set back'])
+def test_a_second_start_keeps_the_events_of_the_first(tmp_path, monkeypatch, later):
+  clock = iter([1e9, 1e9 + later])
+  for step in (1, 2):
+    now = next(clock)
+    monkeypatch.setattr(
+      metrics, 'time', types.SimpleNamespace(time=lambda now=now: now, monotonic=time.monotonic)
+    )
+    with MetricWriter(tmp_path, start_step=step - 1) as writer:
+      writer.write_scalars(step, {f'loss_{step}': 1.0})
+  first, second = sorted(tmp_path.glob('events.out.tfevents.*'))  # the order in which TensorBoard reads them
+  assert b'loss_1' in first.read_bytes()
+  assert b'loss_2' in second.read_bytes()
 
 
 def test_not_a_number_stays_valid_json(tmp_path):

@@ -159,6 +159,22 @@ def test_a_second_signal_ends_the_process(abandoned, monkeypatch):
   assert abandoned[0] == signal.SIGINT
 
 
+def test_a_second_signal_ends_a_process_whose_watcher_died(abandoned, monkeypatch):
+  """While the first one unwinds, as where memory has ended."""
+  monkeypatch.setattr(signals, '_ONE_SIGNAL', 0.05)
+  monkeypatch.setattr(signals, '_watch', lambda heard: None)
+
+  def block():
+    try:
+      send(signal.SIGTERM)
+    finally:
+      time.sleep(0.1)
+      send(signal.SIGINT)
+
+  handled(block)
+  assert abandoned == [signal.SIGINT]
+
+
 @pytest.mark.parametrize('deferring', [False, True])
 def test_a_main_thread_that_cannot_answer(abandoned, monkeypatch, deferring):
   """Such as one that compiles: the process is ended for it, unless a checkpoint is to come."""
