@@ -1,5 +1,6 @@
 """Checks of a config, before anything is read or compiled."""
 
+import math
 from typing import Any
 
 import ml_collections
@@ -37,12 +38,21 @@ def check_values(config: ml_collections.ConfigDict, section: str = '') -> None:
     ):
       value = get(config, setting.name)
       for one in value if setting.allowed.each else (value,):
-        if not setting.allowed.holds(one):
+        if not _holds(setting, one):
           raise UserError(f'config.{setting.name}={one!r}: {setting.allowed.words}')
   if section in ('', 'data') and config.data.source == 'image_folder' and not config.data.path:
     raise UserError(
       'config.data.path is empty: set --config.data.path to a folder with a sub-folder for each class'
     )
+
+
+def _holds(setting: Setting, value: Any) -> bool:
+  """Returns whether a setting may have this value, or a tuple this item; nothing of another type can hold."""
+  assert setting.allowed is not None
+  try:
+    return setting.allowed.holds(value)
+  except (TypeError, ValueError, OSError):  # `'a' < 1`; a path with a NUL, or too long
+    return False
 
 
 def counts(setting: Setting, config: ml_collections.ConfigDict) -> bool:
@@ -51,21 +61,46 @@ def counts(setting: Setting, config: ml_collections.ConfigDict) -> bool:
 
 
 def _check_networks(config: ml_collections.ConfigDict) -> None:
-  """Refuses an image size that the UNet's or the guide's levels do not divide."""
-  size = config.data.image_size
-  for name in ('unet', 'guide'):
-    network: Any = config.diffusion[name]
-    halvings = len(network.channel_mult) - 1
-    if size % 2**halvings:
+  """Refuses a network of those that are trained which the image size, or its own channels, do not allow."""
+  train = config.diffusion.train
+  for name in ('unet', 'guide') if train == 'both' else (train,):
+    _check_sides(f'config.diffusion.{name}', config.diffusion[name], config.data.image_size)
+    _check_heads(f'config.diffusion.{name}', config.diffusion[name], config.data.image_size)
+
+
+def _check_sides(name: str, network: Any, size: int) -> None:
+  """Refuses levels that do not divide the image, and attention at a side that no level has."""
+  halvings = len(network.channel_mult) - 1
+  if size % 2**halvings:
+    raise UserError(
+      f'config.data.image_size={size}: must be divisible by {2**halvings}, because '
+      f'{name}.channel_mult={tuple(network.channel_mult)} halves it {halvings} times'
+    )
+  sides = [size >> level for level in range(halvings + 1)]
+  asked = tuple(network.attention_resolutions)
+  wrong = [side for side in asked if side not in sides]
+  if wrong:
+    # The nearest level to each that was asked for, by ratio: at 224 px 28 for 32.
+    nearest = dict.fromkeys(min(sides, key=lambda one: abs(math.log(one / side))) for side in asked)
+    raise UserError(
+      f'{name}.attention_resolutions={asked}: no feature map of a {size} px image has a side of '
+      f'{", ".join(map(str, wrong))} px, only of {", ".join(map(str, sides))}; set '
+      f'--{name}.attention_resolutions={",".join(map(str, nearest))}'
+    )
+
+
+def _check_heads(name: str, network: Any, size: int) -> None:
+  """Refuses heads of attention that do not share out the channels of a level that has attention."""
+  key = 'num_head_channels' if network.num_head_channels else 'num_heads'
+  heads = network.get(key, 1)  # a guide without channels a head has one head
+  for level, factor in enumerate(network.channel_mult):
+    # Attention is where it was asked for, and always in the middle, which has the channels of the last level.
+    attends = size >> level in network.attention_resolutions or level == len(network.channel_mult) - 1
+    channels = int(network.width * factor)
+    if attends and channels % heads:
       raise UserError(
-        f'config.data.image_size={size}: must be divisible by {2**halvings}, because '
-        f'config.diffusion.{name}.channel_mult={tuple(network.channel_mult)} halves it {halvings} times'
+        f'{name}.{key}={heads}: must divide the {channels} channels of level {level + 1} (width x channel_mult)'
       )
-    for side in network.attention_resolutions:
-      if side < 1 or size % side:
-        raise UserError(
-          f'config.diffusion.{name}.attention_resolutions: {side} px is not a feature-map side of a {size} px image'
-        )
 
 
 def _check_diffusion(config: ml_collections.ConfigDict) -> None:

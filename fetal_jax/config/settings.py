@@ -69,7 +69,14 @@ _COUNT = at_least(1, 'at least 1')
 _NOT_NEGATIVE = at_least(0, '0 or more')
 _POSITIVE = Allowed('must be a number above 0', lambda value: 0 < value < math.inf)
 _FRACTION = Allowed('must be between 0 and 1', lambda value: 0 < value < 1)
-_CONFIDENCE = Allowed('must be in [0, 1)', lambda value: 0 <= value < 1)
+_SEED = Allowed('must be a whole number from 0 to 2^63 - 1', lambda value: 0 <= value < 2**63)
+_SHARE = Allowed('must be in [0, 1)', lambda value: 0 <= value < 1)
+_SIDES = Allowed(
+  'must be whole numbers of pixels', lambda value: type(value) is int and value >= 1, each=True
+)
+_MULTIPLES = Allowed(
+  'give one or more numbers above 0', lambda many: bool(many) and all(0 < one < math.inf for one in many)
+)
 _RATES = Allowed(
   'give one or more rates in [0, 1)', lambda rates: bool(rates) and all(0 <= rate < 1 for rate in rates)
 )
@@ -93,7 +100,7 @@ _NETWORKS = ('resnet50', 'densenet169', 'vit_b_32', 'swin_t', 'medmamba_t', 'med
 # fmt: off
 SETTINGS = (
   Setting('name', 'custom', 'shown in logs and in the report'),
-  Setting('seed', 0, 'the one seed of a run; every other random number is folded from it', decides=_ALL),
+  Setting('seed', 0, 'the one seed of a run; every other random number is folded from it', _SEED, _ALL),
   Setting('dtype', 'auto', 'of matmuls and convolutions; auto: bfloat16 on accelerators, float32 on the CPU',
           one_of('auto', 'float32', 'bfloat16')),
   Setting('compilation_cache', 'auto', 'auto (in the user\'s cache folder), off, or a folder'),
@@ -114,7 +121,7 @@ SETTINGS = (
           _DATA),
   Setting('data.test_fraction', 0.2, 'share of the patients', _FRACTION, _DATA, {'data.split': ('patient',)}),
   Setting('data.phantom_images', 1240, '', _COUNT, _DATA, {'data.source': ('fetal_phantom',)}),
-  Setting('data.phantom_seed', 0, '', None, _DATA, {'data.source': ('fetal_phantom',)}),
+  Setting('data.phantom_seed', 0, '', _SEED, _DATA, {'data.source': ('fetal_phantom',)}),
   Setting('data.num_workers', 0, 'decoding threads; 0 = all cores', at_least(0, 'at least 1, or 0 for all cores')),
 
   Setting('diffusion.train', 'both', 'which of the two networks', one_of('both', 'unet', 'guide'), _DIFFUSION),
@@ -127,22 +134,24 @@ SETTINGS = (
   Setting('diffusion.learn_sigma', True, '', None, _DIFFUSION),
   Setting('diffusion.class_cond', True, '', None, _DIFFUSION),
   Setting('diffusion.unet.width', 128, '', _COUNT, _DIFFUSION),
-  Setting('diffusion.unet.channel_mult', (1, 1, 2, 3, 4), 'multiples of the width, level by level', None, _DIFFUSION),
-  Setting('diffusion.unet.num_res_blocks', 2, 'a level', _COUNT, _DIFFUSION),
-  Setting('diffusion.unet.attention_resolutions', (32, 16, 8), 'feature-map sides in pixels', None, _DIFFUSION),
-  Setting('diffusion.unet.num_heads', 4, '', None, _DIFFUSION),
-  Setting('diffusion.unet.num_head_channels', 0, '> 0 overrides num_heads', None, _DIFFUSION),
-  Setting('diffusion.unet.norm_groups', 32, 'fewer where width < 64: one channel a group erases brightness', None,
+  Setting('diffusion.unet.channel_mult', (1, 1, 2, 3, 4), 'multiples of the width, level by level', _MULTIPLES,
           _DIFFUSION),
-  Setting('diffusion.unet.dropout', 0.0, '', None, _DIFFUSION),
+  Setting('diffusion.unet.num_res_blocks', 2, 'a level', _COUNT, _DIFFUSION),
+  Setting('diffusion.unet.attention_resolutions', (32, 16, 8), 'feature-map sides in pixels', _SIDES, _DIFFUSION),
+  Setting('diffusion.unet.num_heads', 4, '', _COUNT, _DIFFUSION),
+  Setting('diffusion.unet.num_head_channels', 0, '> 0 overrides num_heads', _NOT_NEGATIVE, _DIFFUSION),
+  Setting('diffusion.unet.norm_groups', 32, 'fewer where width < 64: one channel a group erases brightness', _COUNT,
+          _DIFFUSION),
+  Setting('diffusion.unet.dropout', 0.0, '', _SHARE, _DIFFUSION),
   Setting('diffusion.guide.width', 128, '', _COUNT, _DIFFUSION),
-  Setting('diffusion.guide.channel_mult', (1, 1, 2, 3, 4), 'multiples of the width, level by level', None, _DIFFUSION),
+  Setting('diffusion.guide.channel_mult', (1, 1, 2, 3, 4), 'multiples of the width, level by level', _MULTIPLES,
+          _DIFFUSION),
   Setting('diffusion.guide.num_res_blocks', 2, 'a level', _COUNT, _DIFFUSION),
-  Setting('diffusion.guide.attention_resolutions', (32, 16, 8), 'feature-map sides in pixels', None, _DIFFUSION),
-  Setting('diffusion.guide.num_head_channels', 64, '', None, _DIFFUSION),
+  Setting('diffusion.guide.attention_resolutions', (32, 16, 8), 'feature-map sides in pixels', _SIDES, _DIFFUSION),
+  Setting('diffusion.guide.num_head_channels', 64, '0 = one head', _NOT_NEGATIVE, _DIFFUSION),
   Setting('diffusion.guide.pool', 'attention', 'of the last feature map', one_of('attention', 'adaptive'), _DIFFUSION),
-  Setting('diffusion.guide.norm_groups', 32, 'as of the UNet', None, _DIFFUSION),
-  Setting('diffusion.guide.dropout', 0.0, '', None, _DIFFUSION),
+  Setting('diffusion.guide.norm_groups', 32, 'as of the UNet', _COUNT, _DIFFUSION),
+  Setting('diffusion.guide.dropout', 0.0, '', _SHARE, _DIFFUSION),
   Setting('diffusion.steps', 100_000, 'optimiser steps; a model may be trained for longer until it is sampled from',
           _COUNT, _SYNTHETIC),
   Setting('diffusion.batch_size', 128, 'images a step, over all devices', _COUNT, _DIFFUSION),
@@ -153,11 +162,11 @@ SETTINGS = (
           'recompute activations in the backward pass: less memory, about a third more time'),
   Setting('diffusion.random_flip', True, 'horizontal, p = 0.5', None, _DIFFUSION),
   Setting('diffusion.learning_rate', 1e-4, 'of the UNet (AdamW)', _POSITIVE, _DIFFUSION),
-  Setting('diffusion.weight_decay', 0.0, '', None, _DIFFUSION),
+  Setting('diffusion.weight_decay', 0.0, '', _NOT_NEGATIVE, _DIFFUSION),
   Setting('diffusion.guide_learning_rate', 3e-4, '', _POSITIVE, _DIFFUSION),
-  Setting('diffusion.guide_weight_decay', 0.05, '', None, _DIFFUSION),
-  Setting('diffusion.warmup_steps', 1000, 'linear, both optimisers', None, _DIFFUSION),
-  Setting('diffusion.grad_clip', 1.0, 'global norm, each network on its own', None, _DIFFUSION),
+  Setting('diffusion.guide_weight_decay', 0.05, '', _NOT_NEGATIVE, _DIFFUSION),
+  Setting('diffusion.warmup_steps', 1000, 'linear, both optimisers', _NOT_NEGATIVE, _DIFFUSION),
+  Setting('diffusion.grad_clip', 1.0, 'global norm, each network on its own', _POSITIVE, _DIFFUSION),
   Setting('diffusion.ema_rates', (0.9999,), 'the first one is sampled from', _RATES, _DIFFUSION),
   Setting('diffusion.ema_warmup', True, 'decay = min(rate, (1 + step) / (10 + step))', None, _DIFFUSION),
   Setting('diffusion.log_every', 100, 'steps', _COUNT),
@@ -179,7 +188,7 @@ SETTINGS = (
   Setting('sample.guidance_interval', (), '(low, high) original timesteps; () = all', _INTERVAL, _SYNTHETIC),
   Setting('sample.guidance_at', 'x_t', 'where the gradient is taken; guided-diffusion: x_t', one_of('x_t', 'mean'),
           _SYNTHETIC),
-  Setting('sample.eta', 0.0, 'of ddim', None, _SYNTHETIC),
+  Setting('sample.eta', 0.0, 'of ddim', _NOT_NEGATIVE, _SYNTHETIC),
   Setting('sample.clip', 'static', 'of the predicted x_0', one_of('static', 'dynamic', 'none'), _SYNTHETIC),
   Setting('sample.batch_size', 256,
           'images a dispatch, over the devices of a process; 0 = as many as their memory takes',
@@ -198,16 +207,16 @@ SETTINGS = (
   Setting('classify.protocol', 'honest', 'honest (epoch chosen on validation patients), paper (best test epoch)',
           one_of('honest', 'paper'), _CLASSIFY),
   Setting('classify.epochs', 200, 'passes over the images of a regime', _COUNT, _CLASSIFY),
-  Setting('classify.pretrain_epochs', 0, 'of the synthetic-only regimes; 0 = epochs', None, _CLASSIFY),
+  Setting('classify.pretrain_epochs', 0, 'of the synthetic-only regimes; 0 = epochs', _NOT_NEGATIVE, _CLASSIFY),
   Setting('classify.batch_size', 32, 'images a step', _COUNT, _CLASSIFY),
   Setting('classify.eval_batch_size', 256, '', _COUNT),
   Setting('classify.steps_per_call', 10, 'optimiser steps a dispatch', _COUNT, _CLASSIFY),
   Setting('classify.learning_rate', 1e-4, 'of Adam, constant', _POSITIVE, _CLASSIFY),
-  Setting('classify.rotation_degrees', 30.0, 'real images, uniform in ±', None, _CLASSIFY),
+  Setting('classify.rotation_degrees', 30.0, 'real images, uniform in ±', _NOT_NEGATIVE, _CLASSIFY),
   Setting('classify.flips', True, 'real images, both axes, p = 0.5 each', None, _CLASSIFY),
   Setting('classify.mean', 0.449, "of the normalisation after [0, 1]: ImageNet's, averaged over its channels", None,
           _CLASSIFY),
-  Setting('classify.std', 0.226, '', None, _CLASSIFY),
+  Setting('classify.std', 0.226, '', _POSITIVE, _CLASSIFY),
   Setting('classify.checkpoint_epochs', 10, '', _COUNT),
   Setting('classify.skip_nonfinite', 0, 'as of diffusion', _NOT_NEGATIVE),
   *(Setting(f'classify.model_args.{name}', {}, 'of the network, see models/; decides the runs of this one alone')
@@ -215,7 +224,7 @@ SETTINGS = (
 
   Setting('filter.min_confidence', 0.5,
           'of the judging classifier (evaluate.classifier) in the label that was asked for, in regimes with _kept',
-          _CONFIDENCE, ('kept',)),
+          _SHARE, ('kept',)),
   Setting('filter.top_k', 0, 'of those the most confident so many, a class and round; 0 = all',
           at_least(0, 'at least 1, or 0 for all'), ('kept',)),
 

@@ -28,7 +28,18 @@ def test_the_default_is_valid(config):
     ({'diffusion.steps': 100_001}, 'config.diffusion.steps=100001'),
     ({'diffusion.steps_per_call': 0}, 'config.diffusion.steps_per_call=0'),
     ({'diffusion.learning_rate': -1.0}, 'config.diffusion.learning_rate=-1.0'),
-    ({'diffusion.unet.attention_resolutions': (30,)}, '30 px is not a feature-map side'),
+    ({'diffusion.unet.attention_resolutions': (30,)}, 'has a side of 30 px, only of 128, 64, 32, 16, 8; set'),
+    ({'diffusion.unet.attention_resolutions': ('a',)}, "attention_resolutions='a': must be whole numbers"),
+    (
+      {'diffusion.guide.channel_mult': ()},
+      'config.diffusion.guide.channel_mult=(): give one or more numbers',
+    ),
+    ({'diffusion.unet.num_heads': 5}, 'unet.num_heads=5: must divide the 256 channels of level 3'),
+    ({'diffusion.guide.num_head_channels': 48}, 'guide.num_head_channels=48: must divide the 256 channels'),
+    ({'seed': -1}, 'config.seed=-1: must be a whole number from 0 to 2^63 - 1'),
+    ({'seed': 2**63}, 'config.seed=9223372036854775808: must be a whole number from 0 to 2^63 - 1'),
+    ({'data.source': 'fetal_phantom', 'data.phantom_seed': -1}, 'config.data.phantom_seed=-1: must be'),
+    ({'diffusion.init_from': ('nul\0.pt',)}, 'no such file; give a .pt'),
     ({'diffusion.ema_rates': ()}, 'config.diffusion.ema_rates'),
     ({'sample.steps': 1001}, 'config.sample.steps=1001'),
     ({'sample.guidance_scale': -0.5}, 'config.sample.guidance_scale'),
@@ -65,6 +76,27 @@ def test_what_cannot_run_is_refused_with_its_key(config, changes, said):
   with pytest.raises(UserError) as error:
     config_lib.validate(config)
   assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('size', 'nearest'), [(96, '24,12,6'), (160, '40,20,10'), (192, '24,12'), (224, '28,14'), (256, '32,16')]
+)
+def test_attention_is_where_it_was_asked_for_or_refused(config, size, nearest):
+  config.data.image_size = size
+  for name in ('unet', 'guide'):
+    with pytest.raises(UserError) as error:
+      config_lib.validate(config)
+    assert f'no feature map of a {size} px image has a side of' in str(error.value)
+    flag = f'--config.diffusion.{name}.attention_resolutions={nearest}'
+    assert str(error.value).endswith(flag)
+    key, _, value = flag.removeprefix('--config.').partition('=')
+    config_lib.override(config, key, value)  # the advice works
+  config_lib.validate(config)
+
+
+def test_a_network_that_is_not_trained_is_not_looked_at(config):
+  config.update_from_flattened_dict({'diffusion.train': 'guide', 'diffusion.unet.channel_mult': (1,) * 9})
+  config_lib.validate(config)
 
 
 @pytest.mark.parametrize(
