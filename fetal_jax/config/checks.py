@@ -129,5 +129,13 @@ def _check_sample(config: ml_collections.ConfigDict) -> None:
     raise UserError(
       f'config.sample.steps={sample.steps}: at most config.diffusion.timesteps={diffusion.timesteps}'
     )
+  if sample.eta and sample.method != 'ddim':
+    raise UserError(
+      f'config.sample.eta={sample.eta}: sample.method={sample.method} has no use for it, only ddim; set it to 0'
+    )
+  if sample.guidance_at == 'mean' and sample.method != 'ancestral':
+    raise UserError(
+      f'config.sample.guidance_at=mean: sample.method={sample.method} cannot do it, only ancestral; set it to x_t'
+    )
   if sample.guidance_scale and diffusion.train == 'unet':
     raise UserError('config.diffusion.train=unet trains no guide: set config.sample.guidance_scale=0')

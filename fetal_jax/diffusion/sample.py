@@ -1,5 +1,7 @@
 """Sampling as a pure function: parameters, keys and labels in, uint8 images out."""
 
+import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from fetal_jax.diffusion.guidance import classifier_guidance
 from fetal_jax.diffusion.samplers import SAMPLERS, Reverse
 from fetal_jax.diffusion.schedule import Process
+from fetal_jax.runtime.errors import UserError
 
 # The draw of x_T; loop indices of the process are below it.
 _INITIAL = 2**31 - 1
@@ -51,7 +54,20 @@ def make_sample(
 
   Returns:
     A function of {'unet': params, 'guide': params}, keys [B] (`image_keys`) and int32 labels [B].
+
+  Raises:
+    UserError: see `check_settings`; or there is no guide for this `guidance_scale`.
   """
+  check_settings(
+    method=method,
+    guidance_scale=guidance_scale,
+    interval=guidance_interval,
+    guidance_at=guidance_at,
+    eta=eta,
+    clip=clip,
+  )
+  if guidance_scale and guide is None:
+    raise UserError(f'guidance_scale={guidance_scale}: there is no guide; give one, or guidance_scale=0')
 
   def sample(
     params: dict[str, Any], keys: Key[Array, 'b'], labels: Int[Array, 'b']
@@ -65,7 +81,7 @@ def make_sample(
       return unet.apply({'params': params['unet']}, x, t, labels if unet.num_classes else None)
 
     guidance = None
-    if guidance_scale and guide is not None:
+    if guidance_scale:
       guidance = classifier_guidance(lambda x, t: guide.apply({'params': params['guide']}, x, t), labels)
     reverse = Reverse(
       process,
@@ -82,6 +98,39 @@ def make_sample(
     return to_uint8(x_0)
 
   return sample
+
+
+def check_settings(
+  *, method: str, guidance_scale: float, interval: Any, guidance_at: str, eta: float, clip: str | None
+) -> None:
+  """Refuses what no sampler, or not this one, can do; the settings are those of `make_sample`.
+
+  Raises:
+    UserError: names the setting, its value, and what it may be.
+  """
+  if method not in SAMPLERS:
+    raise UserError(f'method={method!r}: must be one of {", ".join(SAMPLERS)}')
+  for name, value in (('guidance_scale', guidance_scale), ('eta', eta)):
+    if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+      raise UserError(f'{name}={value!r}: must be a number from 0 on')
+  if guidance_at not in ('x_t', 'mean'):
+    raise UserError(f'guidance_at={guidance_at!r}: must be x_t or mean')
+  if clip not in ('static', 'dynamic', None):
+    raise UserError(f'clip={clip!r}: must be static, dynamic or None')
+  if interval is not None and not _is_interval(interval):
+    raise UserError(f'interval={interval!r}: must be (low, high) timesteps, or None for all')
+  if eta and method in ('ancestral', 'dpmpp_2m'):
+    raise UserError(f'eta={eta}: {method} has no use for it; set eta=0, or method=ddim')
+  if guidance_at == 'mean' and method in ('ddim', 'dpmpp_2m'):
+    raise UserError(f'guidance_at=mean: {method} cannot do it; set guidance_at=x_t, or method=ancestral')
+
+
+def _is_interval(value: Any) -> bool:
+  try:
+    low, high = value
+    return 0 <= low <= high
+  except (TypeError, ValueError):
+    return False
 
 
 def cast_blocks(params: dict[str, Any], dtype: Any) -> dict[str, Any]:

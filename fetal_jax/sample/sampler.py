@@ -6,21 +6,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
 from fetal_jax import networks
 from fetal_jax.data.rounds import SamplerSettings
-from fetal_jax.diffusion.sample import image_keys, make_sample
+from fetal_jax.diffusion.sample import check_settings, image_keys, make_sample
 from fetal_jax.runtime import devices
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
-from fetal_jax.runtime.keys import stage_key
+from fetal_jax.runtime.keys import run_key, stage_key
 from fetal_jax.sample import batch_size as batch_size_lib
 from fetal_jax.sample.trained import Trained, load_trained
 
 Integers = Sequence[int] | np.ndarray | jax.Array
+Labels = Integers | Sequence[str]
 
 
 class Sampler:
@@ -46,12 +48,12 @@ class Sampler:
     return self.trained.class_names
 
   def __call__(
-    self, labels: Integers, *, batch_size: int = 64, **settings: Any
+    self, labels: Labels, *, batch_size: int = 64, **settings: Any
   ) -> UInt8[np.ndarray, 'n h w c']:
     """Draws one image a label.
 
     Args:
-      labels: integers [N] in the order of `class_names`.
+      labels: [N] names of classes, or integers in the order of `class_names`.
       batch_size: images a dispatch; the last batch is padded. 0 finds one that fills the device.
       **settings: as of `batches`.
 
@@ -59,9 +61,9 @@ class Sampler:
       uint8 [N, H, W, C].
 
     Raises:
-      UserError: a label out of range, or settings that the model cannot do.
+      UserError: no such class, or settings that the model cannot do.
     """
-    labels = np.asarray(labels)
+    labels = self._numbers(labels)
     batch_size = batch_size and min(batch_size, max(len(labels), 1))
     parts = [
       np.asarray(images)[:count] for count, images in self.batches(labels, batch_size=batch_size, **settings)
@@ -70,7 +72,7 @@ class Sampler:
 
   def batches(
     self,
-    labels: Integers,
+    labels: Labels,
     *,
     indices: Integers | None = None,
     batch_size: int = 64,
@@ -81,7 +83,7 @@ class Sampler:
     """Draws batch by batch, without waiting for the device: for runs too long to hold in memory.
 
     Args:
-      labels: integers [N].
+      labels: as of a call.
       indices: integers [N], which images of the round; 0 … N-1 by default.
       batch_size: images a dispatch, rounded up to whole devices; 0 finds one that fills the device.
       seed: of the round's keys.
@@ -90,14 +92,18 @@ class Sampler:
 
     Yields:
       (number of images that count, uint8 [B, H, W, C] on the device); the rest of the last batch is padding.
+
+    Raises:
+      UserError: as of a call; or indices, batch size, seed or round that cannot be.
     """
     trained = self.trained
-    labels = np.asarray(labels, np.int32)
+    labels = self._numbers(labels)
     indices = np.arange(len(labels)) if indices is None else np.asarray(indices)
-    if labels.size and not 0 <= labels.min() <= labels.max() < len(trained.class_names):
-      raise UserError(
-        f'labels must lie in 0 … {len(trained.class_names) - 1}: {", ".join(trained.class_names)}'
-      )
+    if indices.shape != labels.shape or not _whole(indices, 2**31):
+      raise UserError(f'indices: must be {len(labels)} whole numbers from 0 to 2^31 - 1, one a label')
+    for name, number in (('batch_size', batch_size), ('round', round)):
+      if not _whole(np.asarray(number), 2**31):
+        raise UserError(f'{name}={number!r}: must be a whole number from 0 on')
     batch_size = self.whole_devices(batch_size or self.find_batch_size(max(len(labels), 1), **settings))
     sample = self.compiled(batch_size, **settings)
     params = self._params(self.settings(**settings))
@@ -108,18 +114,49 @@ class Sampler:
       inputs = devices.put_batch(trained.mesh, (indices[rows].astype(np.int32), labels[rows]))
       yield count, sample(params, key, *inputs)
 
+  def _numbers(self, labels: Labels) -> Int32[np.ndarray, ' n']:
+    """Returns labels as numbers of classes.
+
+    Raises:
+      UserError: one is no class, or they are no list.
+    """
+    names = self.class_names
+    classes = ', '.join(f'{number} {name}' for number, name in enumerate(names))
+    try:
+      asked = np.asarray(labels)
+    except ValueError as error:  # lists of different lengths
+      raise UserError(f'labels: must be one list of classes: {classes}') from error
+    if asked.ndim != 1:
+      raise UserError(f'labels of shape {asked.shape}: must be one list of classes: {classes}')
+    if asked.dtype.kind == 'U':
+      unknown = [name for name in asked.tolist() if name not in names]
+      if unknown:
+        raise UserError(f'labels: there is no class {unknown[0]!r}; there are: {classes}')
+      return np.array([names.index(name) for name in asked.tolist()], np.int32)
+    if asked.size and not _whole(asked, len(names)):
+      raise UserError(f'labels must be whole numbers in 0 … {len(names) - 1}, or names: {classes}')
+    return asked.astype(np.int32)
+
   def settings(self, *, guidance_scale: float | None = None, **settings: Any) -> SamplerSettings:
     """Completes settings by their defaults.
 
     Raises:
-      UserError: the model has no guide for this `guidance_scale`.
+      UserError: the model has no guide for this `guidance_scale`, or a setting that cannot be.
     """
     guided = self.trained.guide is not None
     if guidance_scale is None:
       guidance_scale = self.trained.config.sample.guidance_scale if guided else 0.0
     elif guidance_scale and not guided:
       raise UserError('this model was trained without a guide: use guidance_scale=0')
-    return SamplerSettings(guidance_scale=guidance_scale, **settings)
+    asked = SamplerSettings(guidance_scale=guidance_scale, **settings)
+    timesteps = self.trained.config.diffusion.timesteps
+    if not _whole(np.asarray(asked.steps), timesteps + 1) or not asked.steps:
+      raise UserError(
+        f'steps={asked.steps!r}: must be a whole number from 1 to {timesteps}, the timesteps that the model was trained with'
+      )
+    values = msgspec.structs.asdict(asked)
+    check_settings(**{name: value for name, value in values.items() if name != 'steps'})
+    return asked
 
   def whole_devices(self, batch_size: int) -> int:
     """Rounds a batch size up, so that each device gets the same number of images."""
@@ -160,12 +197,19 @@ class Sampler:
       out_shardings=spread,
     )
     vector = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    return jitted.lower(params, jax.random.key(0), vector, vector).compile()
+    return jitted.lower(params, run_key(0), vector, vector).compile()
 
   def _params(self, settings: SamplerSettings) -> dict[str, Any]:
     """Returns the weights that sampling with these settings needs."""
     names = ('unet', 'guide') if settings.guidance_scale else ('unet',)
     return {name: self.trained.params[name] for name in names}
+
+
+def _whole(numbers: np.ndarray, end: int) -> bool:
+  """Returns whether these are whole numbers from 0 to below `end`."""
+  return (
+    bool(numbers.dtype.kind in 'iu' and (numbers >= 0).all() and (numbers < end).all()) or not numbers.size
+  )
 
 
 def load_sampler(

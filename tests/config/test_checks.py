@@ -42,6 +42,8 @@ def test_the_default_is_valid(config):
     ({'diffusion.init_from': ('nul\0.pt',)}, 'no such file; give a .pt'),
     ({'diffusion.ema_rates': ()}, 'config.diffusion.ema_rates'),
     ({'sample.steps': 1001}, 'config.sample.steps=1001'),
+    ({'sample.eta': 0.5}, 'config.sample.eta=0.5: sample.method=ancestral has no use for it'),
+    ({'sample.guidance_at': 'mean', 'sample.method': 'ddim'}, 'sample.method=ddim cannot do it'),
     ({'sample.guidance_scale': -0.5}, 'config.sample.guidance_scale'),
     ({'sample.guidance_interval': (800, 100)}, 'config.sample.guidance_interval'),
     ({'diffusion.train': 'unet'}, 'config.sample.guidance_scale=0'),

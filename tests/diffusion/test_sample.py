@@ -114,7 +114,7 @@ def test_every_method_draws(method):
 
 @pytest.mark.parametrize('labels', [[3], [-1]])
 def test_labels_out_of_range_are_refused(labels):
-  with pytest.raises(UserError, match=r'0 … 2: a, b, c'):
+  with pytest.raises(UserError, match=r'0 … 2, or names: 0 a, 1 b, 2 c'):
     sampler()(labels, **FEW)
 
 
@@ -151,6 +151,22 @@ def test_every_setting_reaches_the_sampler(monkeypatch):
   assert reverse.process is process
   assert reverse.interval == (3, 700)
   assert {name: getattr(reverse, name) for name in settings} == settings
+
+
+@pytest.mark.parametrize(
+  ('settings', 'said'),
+  [
+    ({'method': 'euler'}, "method='euler': must be one of ancestral, ddim, dpmpp_2m"),
+    ({'guidance_interval': (9, 5)}, 'interval=(9, 5)'),
+    ({'method': 'dpmpp_2m', 'eta': 1.0}, 'eta=1.0: dpmpp_2m has no use for it'),
+    ({'guidance_scale': 1.0}, 'guidance_scale=1.0: there is no guide'),
+  ],
+)
+def test_a_program_that_cannot_be_is_refused_when_it_is_made(settings, said):
+  process = make_process('linear', 1000, '3')
+  with pytest.raises(UserError) as error:
+    make_sample(trained().unet, None, process, image_shape=(8, 8, 1), **settings)
+  assert str(error.value).startswith(said)
 
 
 def test_only_the_convolutions_of_blocks_are_cast():
