@@ -3,7 +3,7 @@
 import operator
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from fetal_jax.runtime.errors import UserError
 
@@ -24,7 +24,7 @@ def run_key(seed: int) -> jax.Array:
   if not 0 <= number < 2**63:
     raise UserError(f'seed={seed!r}: must be a whole number from 0 to 2^63 - 1')
   return jax.random.wrap_key_data(
-    np.array([number >> 32, number & 0xFFFFFFFF], np.uint32), impl='threefry2x32'
+    jnp.array([number >> 32, number & 0xFFFFFFFF], jnp.uint32), impl='threefry2x32'
   )
 
 
