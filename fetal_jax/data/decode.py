@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from fetal_jax.data.brightness import Brightness
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.progress import Progress
 
@@ -42,9 +43,9 @@ def refusing() -> Iterator[None]:
 
 
 def open_image(encoded: bytes) -> Image.Image:
-  """Reads an image of any mode, its pixels too; inside of `refusing`.
+  """Reads an image of any mode as a viewer shows it, its pixels too; inside of `refusing`.
 
-  A PNG's checksums are verified, so what is read is what was written; other formats have none.
+  It is turned as its EXIF data says. A PNG's checksums are verified, so what is read is what was written; other formats have none.
 
   Raises:
     BadImage or anything else: the bytes are no image, not a whole one, several in one file, or have more pixels
@@ -62,11 +63,41 @@ def open_image(encoded: bytes) -> Image.Image:
     image.verify()  # reads the checksums, which load() passes over, and closes the image
     image = Image.open(io.BytesIO(encoded), formats=FORMATS)
   image.load()
-  return image
+  return _upright(_plain_tiff(image) if image.format == 'TIFF' else image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+  """Returns the image turned as its EXIF data says; damaged EXIF data says nothing."""
+  try:
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
+  except (MemoryError, Image.DecompressionBombError):
+    raise
+  except Exception:  # Pillow's parsers raise anything
+    return image
+
+
+def _plain_tiff(image: Any) -> Image.Image:
+  """Returns a grey TIFF with the full range of 16 bits and black as 0, which Pillow leaves as they are stored."""
+  if not image.mode.startswith('I;16'):
+    return image
+  bits = int(image.tag_v2.get(258, (16,))[0])  # BitsPerSample
+  values = np.asarray(image).astype(np.uint32)
+  values = (values * 65535 + (2**bits - 1) // 2) // (2**bits - 1) if bits < 16 else values
+  if image.tag_v2.get(262) == 0:  # PhotometricInterpretation: white is zero
+    values = 65535 - values
+  plain = Image.fromarray(values.astype(np.uint16))
+  plain.info = image.info
+  return plain
 
 
 def decode(
-  png_bytes: bytes, image_size: int, channels: int, resize: str = 'stretch'
+  png_bytes: bytes,
+  image_size: int,
+  channels: int,
+  resize: str = 'stretch',
+  *,
+  brightness: Brightness | None = None,
 ) -> UInt8[np.ndarray, 's s c']:
   """Decodes an image and makes it `image_size` x `image_size` with `channels` channels (1: grey, 3: RGB).
 
@@ -80,12 +111,17 @@ def decode(
     channels: 1 or 3.
     resize: 'stretch' ignores the aspect ratio, 'pad' keeps it and fills with black, 'crop' keeps it and takes
       the centre. All are anti-aliased (bicubic).
+    brightness: counts the image.
 
   Raises:
     BadImage: see `open_image`.
   """
   with refusing():
-    image = _eight_bit(open_image(png_bytes)).convert('L' if channels == 1 else 'RGB')
+    image = open_image(png_bytes)
+    wide = _brightest_of_sixteen_bits(image, png_bytes) if brightness else None
+    image = _eight_bit(image).convert('L' if channels == 1 else 'RGB')
+    if brightness:
+      brightness.add(image, wide)
   size = (image_size, image_size)
   width, height = image.size
   if image.size == size:
@@ -122,6 +158,15 @@ def _eight_bit(image: Image.Image) -> Image.Image:
   return image if image.mode in ('L', 'RGB') else image.convert('RGB')
 
 
+def _brightest_of_sixteen_bits(image: Image.Image, encoded: bytes) -> int | None:
+  """Returns the brightest value of an image of 16 bits, of 65535; None if it has fewer."""
+  if image.mode.startswith('I'):
+    return int(np.asarray(image).max())
+  if encoded.startswith(b'\x89PNG') and encoded[24] == 16:  # colour, of which Pillow keeps the high byte
+    return 257 * int(np.asarray(image.convert('RGB')).max())
+  return None
+
+
 def sixteen_bit(image: Image.Image) -> Image.Image:
   """Returns a grey image of any integers (Pillow's modes `I...`) with 16 bits; BadImage if its values do not fit."""
   values = np.asarray(image)
@@ -139,6 +184,7 @@ def decode_all(
   resize: str = 'stretch',
   workers: int = 0,
   what: str = 'Decoding images',
+  brightness: Brightness | None = None,
 ) -> None:
   """Decodes N images into `out`, in order, on `workers` threads (0: one a core), showing progress.
 
@@ -148,6 +194,7 @@ def decode_all(
     resize: see `decode`.
     workers: number of threads.
     what: title of the progress display.
+    brightness: counts the images.
 
   Raises:
     UserError: an image is damaged; the error names it.
@@ -157,7 +204,7 @@ def decode_all(
 
   def write(i: int, name: str, encoded: bytes) -> None:
     try:
-      out[i] = decode(encoded, image_size, channels, resize)
+      out[i] = decode(encoded, image_size, channels, resize, brightness=brightness)
     except BadImage as error:
       raise UserError(
         f'image {name} is damaged ({error}); replace it or take it out of the data set'

@@ -16,6 +16,7 @@ from absl import logging
 from fetal_jax.config import check_values, of_source
 from fetal_jax.data import decode, prepared, sources, splits
 from fetal_jax.data import records as records_lib
+from fetal_jax.data.brightness import Brightness
 from fetal_jax.data.prepared import SplitFile
 from fetal_jax.data.sources.intake import Intake
 from fetal_jax.runtime import files, records
@@ -186,7 +187,10 @@ def _write(
     images = np.lib.format.open_memmap(temporary, mode='w+', dtype=np.uint8, shape=shape)
     _reserve(temporary)
     encoded = ((example['name'].decode(), example['image']) for example in decode.examples(source))
-    decode.decode_all(encoded, images, resize=data.resize, workers=data.num_workers)
+    brightness = Brightness()
+    decode.decode_all(encoded, images, resize=data.resize, workers=data.num_workers, brightness=brightness)
+    if dark := brightness.warning():
+      logging.warning('prepare: %s', dark)
     images.flush()
     del images
   records_lib.write_csv(folder / 'records.csv', table)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fetal_jax.data import decode
+from fetal_jax.data.brightness import Brightness
 from fetal_jax.runtime.errors import UserError
 
 
@@ -107,6 +108,91 @@ SMOOTH = np.add.outer(np.arange(24), np.arange(32)).astype(np.uint8) * 4
 def test_photographs(mode):
   image = decode.decode(saved(Image.fromarray(SMOOTH).convert(mode), 'JPEG', quality=95), 24, 1, 'crop')
   assert np.abs(image[..., 0].astype(int) - SMOOTH[:, 4:28]).max() <= 6
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # by a quarter
+
+
+@pytest.mark.parametrize(
+  ('form', 'mode', 'options'),
+  [
+    ('PNG', 'L', {}),
+    ('PNG', 'RGB', {}),
+    ('PNG', 'I;16', {}),
+    ('PNG', 'P', {}),
+    ('TIFF', 'L', {}),
+    ('TIFF', 'I;16', {}),
+    ('JPEG', 'L', {'quality': 95}),
+    ('WEBP', 'RGB', {'lossless': True}),
+  ],
+)
+def test_an_image_is_turned_as_a_viewer_turns_it(form, mode, options):
+  image = (
+    Image.fromarray(SMOOTH.astype(np.uint16) * 257)
+    if mode == 'I;16'
+    else Image.fromarray(SMOOTH).convert(mode)
+  )
+  shown = decode.decode(saved(image, form, exif=TURNED, **options), 32, 1, 'pad')[:, 4:28, 0]
+  assert np.abs(shown.astype(int) - np.rot90(SMOOTH, -1)).max() <= (6 if form == 'JPEG' else 0)
+
+
+def test_damaged_exif_data_says_nothing():
+  for content in (b'Exif\0\0', b'MM\0\x2a\xff\xff\xff\xff', b'\xff' * 40):
+    image = raw_png(4, 1, 8, 0, [bytes([0, 9, 200, 255])], chunk(b'eXIf', content))
+    assert decode.decode(image, 4, 1)[1, :, 0].tolist() == [0, 9, 200, 255]
+
+
+def tiff(pixels, bits, photometric):
+  """A grey TIFF of one strip, little-endian."""
+  pixels = np.asarray(pixels, np.uint16)
+  data = pixels.astype('<u2').tobytes()
+  if bits == 12:  # two pixels in three bytes, most significant bits first
+    data = b''.join(int(a << 12 | b).to_bytes(3, 'big') for a, b in pixels.reshape(-1, 2).tolist())
+  height, width = pixels.shape
+  tags = [
+    (256, width),
+    (257, height),
+    (258, bits),
+    (259, 1),
+    (262, photometric),
+    (273, 8),
+    (277, 1),
+    (278, height),
+    (279, len(data)),
+  ]
+  directory = b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags)
+  return (
+    b'II*\0' + struct.pack('<I', 8 + len(data)) + data + struct.pack('<H', len(tags)) + directory + bytes(4)
+  )
+
+
+@pytest.mark.parametrize(
+  ('bits', 'photometric', 'values', 'shown'),
+  [
+    (16, 1, [0, 257 * 7, 257 * 200, 65535], [0, 7, 200, 255]),
+    (16, 0, [0, 257 * 7, 257 * 200, 65535], [255, 248, 55, 0]),  # white is zero
+    (12, 1, [0, 4095, 2048, 16], [0, 255, 128, 1]),
+  ],
+)
+def test_a_grey_tiff_has_its_full_range(bits, photometric, values, shown):
+  image = decode.decode(tiff([values, values], bits, photometric), 4, 1, 'pad')
+  assert image[1, :, 0].tolist() == shown
+
+
+def test_the_brightest_value_is_counted():
+  brightness = Brightness()
+  decode.decode(png(RAMP.astype(np.uint16) * 16), 8, 1, brightness=brightness)
+  assert (
+    '1 of 1 images of 16 bits hold 12 bits or fewer (their brightest value is 3,760 of'
+    in brightness.warning()
+  )
+  row = struct.pack('>6H', *([4000, 900, 15, 0, 0, 0]))
+  decode.decode(raw_png(2, 1, 16, 2, [row]), 8, 3, brightness=brightness)
+  assert (
+    '2 of 2 images of 16 bits hold 12 bits or fewer (their brightest value is 3,855 of'
+    in brightness.warning()
+  )
 
 
 GREY = Image.fromarray(RAMP)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from absl import logging
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fetal_jax.data import decode
 from fetal_jax.data.sources import table, walk
@@ -198,7 +198,7 @@ def read_patients(
 
 
 def as_png(path: pathlib.Path) -> bytes:
-  """Returns the image as PNG bytes: a PNG's own bytes, else its pixels encoded anew, turned as its EXIF data says."""
+  """Returns the image as PNG bytes: a PNG's own bytes, else its pixels encoded anew, as a viewer shows them."""
   try:
     if path.stat().st_size > decode.MAX_BYTES:
       raise decode.BadImage(f'{path.stat().st_size:,} bytes, over the limit of {decode.MAX_BYTES:,}')
@@ -207,7 +207,7 @@ def as_png(path: pathlib.Path) -> bytes:
       return content
     with warnings.catch_warnings(), decode.refusing():
       warnings.filterwarnings('ignore', module=r'PIL\.')  # see decode_all
-      image = ImageOps.exif_transpose(decode.open_image(content))
+      image = decode.open_image(content)
       encoded = io.BytesIO()
       _for_png(image).save(encoded, 'PNG')
   except OSError as error:
