@@ -50,9 +50,8 @@ def real_data() -> pathlib.Path:
 # A file runs in one worker, so that its tests share what one of them made; the longest files start first.
 LONGEST = (
   'test_end_to_end.py',
-  'test_notebooks.py',
-  'test_diffusion_step.py',
   'test_audit.py',
+  'test_diffusion_step.py',
   'test_classifiers.py',
   'test_guided_diffusion.py',
   'test_initial.py',

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers import damage, tiny
 from PIL import Image
+from tools.notebook_runner import NOTEBOOKS, execute, pictures, printed
 
 from fetal_jax import main
 from fetal_jax.runtime.files import read_json
@@ -153,6 +154,15 @@ def test_running_again_does_nothing_and_says_so(workdir, command):
   after = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.is_file() and p.parent.name != 'logs'}
   changed = {str(p.relative_to(workdir)) for p in after if before.get(p) != after[p]}
   assert changed <= {'config.json', 'stderr.txt'}
+
+
+def test_the_notebook_of_results_shows_it(workdir):
+  notebook = execute(NOTEBOOKS / 'results.ipynb', workdir=str(workdir))
+  for number in (1, 2):
+    assert f'Table {number}' in printed(notebook)
+  metrics = read_json(workdir / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'metrics.json')
+  assert f'all: {metrics["test_accuracy"]:.3f}' in printed(notebook)
+  assert pictures(notebook) >= 4
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from fetal_jax import convert, models
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / 'golden'
 FAMILIES = ('resnet50', 'densenet169', 'vit_b_32', 'swin_t', 'medmamba_t')
-LARGE = ('densenet169', 'vit_b_32')  # weights that take long to make
+LARGE = ('resnet50', 'densenet169', 'vit_b_32')  # weights that take long to make
 REDUCED = {
   'resnet50': {'width': 8, 'depths': (1, 1)},
   'densenet169': {'growth': 8, 'blocks': (2, 1), 'init_features': 8},

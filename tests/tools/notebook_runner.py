@@ -41,6 +41,21 @@ def execute(path: pathlib.Path, *, timeout: int = 600, **parameters: Any) -> nbf
   return notebook
 
 
+def printed(notebook: nbformat.NotebookNode) -> str:
+  """Returns all text that the cells printed or returned."""
+  outputs = [output for cell in notebook.cells for output in cell.get('outputs', ())]
+  return '\n'.join(
+    output.get('text') or output.get('data', {}).get('text/markdown', '') for output in outputs
+  )
+
+
+def pictures(notebook: nbformat.NotebookNode) -> int:
+  """Returns how many pictures the cells show."""
+  outputs = [output for cell in notebook.cells for output in cell.get('outputs', ())]
+  kinds = ('image/png', 'image/svg+xml')
+  return sum(any(kind in output.get('data', {}) for kind in kinds) for output in outputs)
+
+
 def tidy(notebook: nbformat.NotebookNode) -> None:
   """Takes out of the outputs what is only true here, the project's own folder, and what nobody would read."""
   for cell in notebook.cells:

@@ -5,7 +5,7 @@ import re
 
 import nbformat
 import pytest
-from tools.notebook_runner import NOTEBOOKS, ROOT, execute, tidy
+from tools.notebook_runner import NOTEBOOKS, ROOT, execute, pictures, printed, tidy
 
 from fetal_jax.runtime.files import read_json
 
@@ -30,21 +30,6 @@ COMMITTED = sorted(NOTEBOOKS.glob('*.ipynb'))
 MOST_BYTES = 600_000
 
 
-def printed(notebook) -> str:
-  """All text that the cells printed or returned."""
-  outputs = [output for cell in notebook.cells for output in cell.get('outputs', ())]
-  return '\n'.join(
-    output.get('text') or output.get('data', {}).get('text/markdown', '') for output in outputs
-  )
-
-
-def pictures(notebook) -> int:
-  """How many pictures the cells show."""
-  outputs = [output for cell in notebook.cells for output in cell.get('outputs', ())]
-  kinds = ('image/png', 'image/svg+xml')
-  return sum(any(kind in output.get('data', {}) for kind in kinds) for output in outputs)
-
-
 @pytest.fixture(scope='module')
 def quickstart(tmp_path_factory):
   """The quick start's notebook and the workdir that it left."""
@@ -58,6 +43,7 @@ def real_accuracy(workdir) -> float:
   return read_json(workdir / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'metrics.json')['test_accuracy']
 
 
+@pytest.mark.slow
 def test_quickstart(quickstart):
   notebook, workdir = quickstart
   assert re.search(r'step +8: q0 [01]\.\d\d, q1 ', printed(notebook))
@@ -67,7 +53,8 @@ def test_quickstart(quickstart):
     assert sentence in printed(notebook)
 
 
-# The other notebooks go on with what the one for own images leaves: a finished run too, and no second one is needed.
+# The notebook for large sets goes on with what the one for own images leaves: a finished run too, and no second one is needed. That for
+# results is run in tests/test_end_to_end.py, on the run there.
 
 
 @pytest.fixture(scope='module')
@@ -84,15 +71,6 @@ def test_own_images(own):
   assert '240 images, patients on both sides: 0' in printed(notebook)
   exported = sorted(path.name for path in (workdir / 'dataset' / 'train').iterdir() if path.is_dir())
   assert exported == ['checks', 'rays', 'rings', 'spirals', 'spots', 'stripes']
-
-
-@pytest.mark.slow
-def test_results_are_rebuilt_from_a_workdir(own):
-  notebook = execute(NOTEBOOKS / 'results.ipynb', workdir=str(own[1]))
-  for number in (1, 2):
-    assert f'Table {number}' in printed(notebook)
-  assert f'all: {real_accuracy(own[1]):.3f}' in printed(notebook)
-  assert pictures(notebook) >= 4
 
 
 @pytest.mark.slow
