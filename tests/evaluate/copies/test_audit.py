@@ -82,9 +82,15 @@ def test_deliberate_copies_top_the_list_with_what_was_done_to_them(planes):
   assert found[len(COPIES)].ratio > 0.3
 
 
-def test_fresh_images_are_not_called_copies(planes):
+@pytest.fixture(scope='module')
+def of_fresh(planes):
+  """The audit of the fresh images."""
   train, heldout, fresh = planes
-  found = audit.audit(fresh, train, heldout, encoder=ENCODER)
+  return audit.audit(fresh, train, heldout, encoder=ENCODER)
+
+
+def test_fresh_images_are_not_called_copies(of_fresh):
+  found = of_fresh
   assert (found.n_synthetic, found.n_train, found.n_heldout) == (FRESH, TRAIN, HELDOUT)
   assert found.copied is False
   for space in found.spaces.values():
@@ -267,7 +273,7 @@ def test_a_class_of_near_images_is_no_alarm_when_labels_are_given(planes):
   assert found.notes['n_heldout'].startswith('139 of 350')
 
 
-def test_where_a_class_is_rare_among_held_out_images_the_synthetic_side_gives_way(planes):
+def test_where_a_class_is_rare_among_held_out_images_the_synthetic_side_gives_way(planes, of_fresh):
   train, heldout, fresh = planes
   labels, of_heldout = np.arange(FRESH) % 2, (np.arange(HELDOUT) >= 20).astype(int)  # 20 of one class
   found = audit.audit(fresh, train, heldout, synthetic_labels=labels, heldout_labels=of_heldout)
@@ -276,7 +282,7 @@ def test_where_a_class_is_rare_among_held_out_images_the_synthetic_side_gives_wa
   assert found.n_judged == FRESH // 2 + rare
   assert found.notes['n_judged'].startswith(f'{FRESH // 2 + rare} of {FRESH} synthetic images')
   assert found.spaces['pixel'].near is not None
-  pairs = audit.audit(fresh, train, heldout).spaces['pixel'].pairs
+  pairs = of_fresh.spaces['pixel'].pairs
   assert [p.synthetic for p in found.spaces['pixel'].pairs] == [p.synthetic for p in pairs]
 
 
@@ -287,7 +293,7 @@ def test_pairs_are_drawn_side_by_side(planes):
   train, heldout, fresh = planes
   synthetic = fresh[:5].copy()
   synthetic[2] = np.roll(train[42][::-1], (2, -4), (0, 1))
-  pairs = audit.audit(synthetic, train, heldout, pairs=2).spaces['pixel'].pairs
+  pairs = audit.audit(synthetic, train, heldout[:0], pairs=2).spaces['pixel'].pairs
   picture = np.asarray(audit.draw_pairs(synthetic, train, pairs))
   side, margin = 128, 2  # twice the images' size: rows of 96 pixels at least
   assert picture.shape[0] == 2 * (side + margin) + margin
