@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fetal_jax.data.brightness import Brightness
-from fetal_jax.runtime.errors import UserError
+from fetal_jax.data.problems import Problems
 from fetal_jax.runtime.progress import Progress
 
 RECORDS_A_READ = 64
@@ -197,18 +197,24 @@ def decode_all(
     brightness: counts the images.
 
   Raises:
-    UserError: an image is damaged; the error names it.
+    UserError: images are damaged; the error names the first of them.
   """
   workers = workers or _cores()
   _, image_size, _, channels = out.shape
 
-  def write(i: int, name: str, encoded: bytes) -> None:
+  problems = Problems(what, '; ')
+
+  def write(i: int, name: str, encoded: bytes) -> tuple[str, BadImage] | None:
     try:
       out[i] = decode(encoded, image_size, channels, resize, brightness=brightness)
     except BadImage as error:
-      raise UserError(
-        f'image {name} is damaged ({error}); replace it or take it out of the data set'
-      ) from error
+      return name, error
+    return None
+
+  def finish(future: Any) -> None:
+    if damage := future.result():
+      name, error = damage
+      problems.add(f'image {name} is damaged ({error})', 'replace it or take it out of the data set')
 
   with (
     Progress(what, len(out), 'images') as progress,
@@ -223,14 +229,15 @@ def decode_all(
       for i, (name, encoded) in enumerate(images):
         pending.append(pool.submit(write, i, name, encoded))
         if len(pending) >= 4 * workers:
-          pending.popleft().result()
+          finish(pending.popleft())
           progress.update(i + 1 - len(pending))
       while pending:
-        pending.popleft().result()
+        finish(pending.popleft())
         progress.update(len(out) - len(pending))
     finally:
       for future in pending:
         future.cancel()
+  problems.check()
 
 
 def _cores() -> int:

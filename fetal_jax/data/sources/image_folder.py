@@ -1,27 +1,22 @@
 """A user's own labelled images: a folder with one sub-folder for each class."""
 
-import io
 import pathlib
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from absl import logging
-from PIL import Image
 
 from fetal_jax.data import decode
-from fetal_jax.data.sources import table, walk
+from fetal_jax.data.problems import Problems
+from fetal_jax.data.sources import encode, meaning, table, walk
+from fetal_jax.data.sources.encode import EXTENSIONS
 from fetal_jax.data.sources.features import SPLIT, example, features
 from fetal_jax.data.sources.intake import Intake
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.progress import Progress
-
-EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.gif', '.webp')
-PNG_MODES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I;16', 'I;16B')
-SIDES = {'train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing'}
 
 
 class ImageFolder(tfds.core.GeneratorBasedBuilder):
@@ -79,12 +74,22 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
     labelled = [(label, path) for label, paths in enumerate(self._images.values()) for path in paths]
+    problems = Problems(f'{self._path}')
     with Progress('Reading images', len(labelled), 'images') as progress:
       for i, (label, path) in enumerate(labelled):
         name = image_name(path, self._path)
-        patient = self._patients.get(name, name)
-        yield i, example(as_png(path), label=label, name=name, patient=patient)
+        try:
+          content = _content(path)
+          if problems:  # nothing is kept any more: the others are looked at to name all that is wrong
+            encode.check(content)
+            continue
+          png = encode.as_png(content)
+        except decode.BadImage as error:
+          problems.add(f'{path}', _unreadable(error))
+          continue
+        yield i, example(png, label=label, name=name, patient=self._patients.get(name, name))
         progress.update(i + 1)
+    problems.check()
 
 
 def find_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
@@ -110,11 +115,7 @@ def look_through(folder: pathlib.Path) -> tuple[dict[str, list[pathlib.Path]], d
   if len(classes) < 2:
     only = f'only {classes[0]}' if classes else 'none'
     raise UserError(f'{folder}: needs a sub-folder for each of two classes or more, found {only}')
-  if SIDES.issuperset(name.lower() for name in classes):
-    raise UserError(
-      f'{folder}: {", ".join(classes)} are sides of a split, not classes; put the images of a class into one folder '
-      '(config.data.split divides them)'
-    )
+  _check_names(folder, classes, found)
   images: dict[str, list[pathlib.Path]] = {name: [] for name in classes}
   others: dict[str, Counter[str]] = {name: Counter() for name in classes}
   beside = 0
@@ -126,28 +127,83 @@ def look_through(folder: pathlib.Path) -> tuple[dict[str, list[pathlib.Path]], d
       images[name].append(path)
     else:
       others[name][path.suffix or path.name] += 1
-  names: dict[str, pathlib.Path] = {}
+  masks = _take_out_masks(folder, images)
+  problems = Problems(f'{folder}')
   for label, paths in images.items():
-    walk.check_name(label, f'{folder}')
-    if label != label.strip():
-      raise UserError(f'{folder}: the name {label!r} has blanks at its ends; rename the folder')
     if not paths:
-      seen = f'; found {", ".join(sorted(others[label])[:5])}' if others[label] else ''
-      raise UserError(
-        f'{folder / label}: no images for this class ({", ".join(EXTENSIONS)}{seen}); add some or remove the folder'
+      kinds = sorted([*others[label], *(['masks'] if masks[label] else [])])
+      seen = f'; found {", ".join(kinds[:5])}' if kinds else ''
+      problems.add(
+        f'{folder / label}',
+        f'no images for this class ({", ".join(EXTENSIONS)}{seen}); add some or remove the folder',
       )
-    for path in paths:
-      other = names.setdefault(image_name(path, folder), path)
-      if other != path:
-        raise UserError(
-          f'{path} and {other.name} differ only in their extension; rename or remove one of them'
-        )
+  names: dict[str, pathlib.Path] = {}
+  for path in (path for paths in images.values() for path in paths):
+    other = names.setdefault(image_name(path, folder), path)
+    if other != path:
+      problems.add(
+        f'{path} and {other.name}', 'the names differ only in their extension; rename or remove one of them'
+      )
+  problems.check()
   left_out = {
     'hidden files': hidden,
     'files beside the folders of classes': beside,
     'files that are no images': sum(sum(kinds.values()) for kinds in others.values()),
+    'masks of images, by their names': sum(masks.values()),
   }
   return images, {why: count for why, count in left_out.items() if count}
+
+
+def _check_names(folder: pathlib.Path, classes: list[str], found: list[pathlib.Path]) -> None:
+  """Refuses class folders whose names say that they are none, and warns of those that may not be."""
+  inner: dict[str, set[str]] = {name: set() for name in classes}
+  for path in found:
+    top, *between = path.relative_to(folder).parts[:-1] or ('',)
+    if between:
+      inner[top].update(between)
+  if sides := meaning.sides_among(inner):
+    raise UserError(
+      f'{folder}: {", ".join(sides)} are sides of a split, not classes; put the images of a class into one folder '
+      '(config.data.split divides them)'
+    )
+  if masks := [name for name in classes if meaning.is_masks(name)]:
+    raise UserError(
+      f'{folder}: {", ".join(masks)} are masks or labels of images by their names, not classes; take the folders out, '
+      'or give them the names of classes'
+    )
+  problems = Problems(f'{folder}')
+  for label in classes:
+    walk.check_name(label, f'{folder}')
+    if label != label.strip():
+      problems.add(f'{folder}: the name {label!r}', 'has blanks at its ends; rename the folder')
+  problems.check()
+  for label in classes:
+    if meaning.is_side(label):
+      logging.warning('%s: taken for a class, though its name is that of a side of a split', folder / label)
+    if divided := sorted(name for name in inner[label] if meaning.is_side(name)):
+      logging.warning(
+        '%s: %s in it are taken together; config.data.split divides the images anew',
+        folder / label,
+        ', '.join(divided),
+      )
+
+
+def _take_out_masks(folder: pathlib.Path, images: dict[str, list[pathlib.Path]]) -> Counter[str]:
+  """Takes masks that lie beside images, or in a folder of their own, out of `images`; returns their number by class."""
+  taken: Counter[str] = Counter()
+  for label, paths in images.items():
+    stems: dict[pathlib.Path, list[str]] = {}
+    for path in paths:
+      stems.setdefault(path.parent, []).append(path.stem)
+    masks = {parent: meaning.masks_among(names) for parent, names in stems.items()}
+    in_folder = {
+      parent for parent in stems if any(map(meaning.is_masks, parent.relative_to(folder).parts[1:]))
+    }
+    images[label] = [
+      path for path in paths if path.stem not in masks[path.parent] and path.parent not in in_folder
+    ]
+    taken[label] = len(paths) - len(images[label])
+  return taken
 
 
 def image_name(path: pathlib.Path, folder: pathlib.Path) -> str:
@@ -198,29 +254,22 @@ def read_patients(
 
 
 def as_png(path: pathlib.Path) -> bytes:
-  """Returns the image as PNG bytes: a PNG's own bytes, else its pixels encoded anew, as a viewer shows them."""
+  """Returns the image in a file as PNG bytes, see `encode.as_png`; UserError if there is none."""
+  try:
+    return encode.as_png(_content(path))
+  except decode.BadImage as error:
+    raise UserError(f'{path}: {_unreadable(error)}') from error
+
+
+def _content(path: pathlib.Path) -> bytes:
+  """Returns the bytes of a file; BadImage where it cannot be read, or is larger than any image."""
   try:
     if path.stat().st_size > decode.MAX_BYTES:
       raise decode.BadImage(f'{path.stat().st_size:,} bytes, over the limit of {decode.MAX_BYTES:,}')
-    content = path.read_bytes()
-    if content.startswith(b'\x89PNG'):
-      return content
-    with warnings.catch_warnings(), decode.refusing():
-      warnings.filterwarnings('ignore', module=r'PIL\.')  # see decode_all
-      image = decode.open_image(content)
-      encoded = io.BytesIO()
-      _for_png(image).save(encoded, 'PNG')
+    return path.read_bytes()
   except OSError as error:
-    raise UserError(f'{path}: cannot be read ({error.strerror}); give yourself the permission') from error
-  except decode.BadImage as error:
-    raise UserError(f'{path}: not a readable image ({error}); replace or remove it') from error
-  return encoded.getvalue()
+    raise decode.BadImage(f'cannot be read ({error.strerror})') from error
 
 
-def _for_png(image: Image.Image) -> Image.Image:
-  """Returns the image in a mode that PNG has, with its 16 bits and its transparency."""
-  if image.mode in PNG_MODES:
-    return image
-  if image.mode in ('I', 'F'):
-    return decode.sixteen_bit(image)
-  return image.convert('RGBA' if image.has_transparency_data else 'RGB')
+def _unreadable(error: decode.BadImage) -> str:
+  return f'not a readable image ({error}); replace or remove it'

@@ -136,6 +136,88 @@ def test_sides_of_a_split_are_no_classes(tmp_path):
   assert build(tmp_path, tmp_path / 'mine')[1] == ['round', 'train']
 
 
+@pytest.mark.parametrize(
+  'sides',
+  [
+    ('training_set', 'test_set'),
+    ('train', 'test', 'masks'),
+    ('train_images', 'TestImages'),
+    ('fold1', 'fold2'),
+  ],
+)
+def test_sides_by_other_names(tmp_path, sides):
+  for side in sides:
+    for name in ('one', 'two'):
+      save(tmp_path / 'mine' / side / name / 'a.png')
+  assert 'are sides of a split, not classes' in refusal(build, tmp_path, tmp_path / 'mine')
+
+
+def test_a_side_beside_the_classes(tmp_path, folder, caplog):
+  for name in ('a.png', 'square/b.png', 'Round ones/c.png'):
+    save(folder / 'test set' / name)
+  assert 'test set are sides of a split' in refusal(build, tmp_path, folder)
+  (folder / 'test set' / 'square').rename(folder / 'test set' / 'others')
+  with caplog.at_level(logging.WARNING):
+    assert build(tmp_path, folder)[1] == ['Square', 'round ones', 'test set']
+  assert 'test set: taken for a class, though its name is that of a side of a split' in caplog.text
+
+
+def test_sides_within_a_class_are_said(tmp_path, folder, caplog):
+  save(folder / 'Square' / 'train' / 'x.png')
+  save(folder / 'Square' / 'test' / 'y.png')
+  with caplog.at_level(logging.WARNING):
+    assert len(build(tmp_path, folder)[0]) == 6
+  assert (
+    'Square: test, train in it are taken together; config.data.split divides the images anew' in caplog.text
+  )
+
+
+def test_a_folder_of_masks_is_no_class(tmp_path, folder):
+  save(folder / 'Ground_Truth' / 'a.png')
+  message = refusal(build, tmp_path, folder)
+  assert (
+    'Ground_Truth are masks or labels of images by their names, not classes; take the folders out' in message
+  )
+
+
+def test_masks_beside_images_are_left_out_and_counted(tmp_path, folder):
+  save(folder / 'Square' / 'b_mask.png')
+  save(folder / 'Square' / 'b_mask_1.png')
+  save(folder / 'round ones' / 'Masks' / 'b.png')
+  save(folder / 'round ones' / 'seg_7.png')  # of nothing that is there
+  builder = ImageFolder(data_dir=tmp_path, path=folder)
+  assert builder.intake.images == 5
+  assert builder.intake.left_out['masks of images, by their names'] == 3
+  for path in (folder / 'round ones').iterdir():
+    if path.name != 'Masks':
+      path.rename(tmp_path / path.name)
+  assert 'round ones: no images for this class' in refusal(build, tmp_path, folder)
+
+
+def test_all_that_is_wrong_is_said_in_one_go(tmp_path, folder):
+  for name in ('empty', 'also empty'):
+    (folder / name).mkdir()
+  save(folder / 'Square' / 'c.bmp')
+  message = refusal(build, tmp_path, folder)
+  assert message.startswith(
+    f'{folder}: 3 things are wrong: {folder}/also empty, {folder}/empty: no images for this'
+  )
+  assert f'{folder}/Square/c.png and c.bmp: the names differ only in their extension; rename' in message
+  for name in ('also empty', 'empty'):
+    (folder / name).rmdir()
+  (folder / 'Square' / 'c.bmp').unlink()
+  for i in range(22):
+    (folder / 'Square' / f'z{i:02}.{"jpg" if i % 2 else "png"}').write_bytes(
+      b'\x89PNG' if i % 2 else b'no image'
+    )
+  message = refusal(build, tmp_path, folder)
+  assert message.startswith(
+    f'{folder}: 22 things are wrong, of which the first 20 are: {folder}/Square/z00.png, '
+  )
+  assert 'z19.jpg: not a readable image (not an image, or not' in message
+  assert 'z20' not in message
+
+
 @pytest.mark.parametrize('name', ['round ', '\tround', 'ro\nund', os.fsdecode(b'r\xf6und')])
 def test_names_of_classes_that_would_not_come_back(tmp_path, folder, name):
   save(folder / name / 'x.png')
