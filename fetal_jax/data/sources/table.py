@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 
+from fetal_jax.data.problems import MOST
 from fetal_jax.runtime.errors import UserError
 
 MAX_BYTES = 64 * 2**20  # FETAL_PLANES_DB's table has 0.9 MB
@@ -34,7 +35,7 @@ def read(
     why_refused: from the line's number and the row, what is wrong with it; None if nothing is.
 
   Raises:
-    UserError: the file is not such a table, or rows of it are refused; it names the first with its line, and
+    UserError: the file is not such a table, or rows of it are refused; it names the first `MOST` with their lines, and
       says how many there are.
   """
   header, lines = _lines(content, where, separator)
@@ -52,19 +53,34 @@ def read(
   if not lines:
     raise UserError(f'{where}: a header but no rows; expected one row an image')
 
-  rows, refused = [], []
+  rows: list[dict[str, str]] = []
+  refused: list[tuple[int, str]] = []  # the first `MOST`
+  count = 0
   for line, cells in lines:
     row = dict(zip(header, cells, strict=False))
     why = _why_malformed(cells, header) or why_refused(line, row)
     if why:
-      refused.append((line, why))
+      count += 1
+      refused += [(line, why)] * (count <= MOST)
     rows.append(row)
   if refused:
-    (line, why), others = refused[0], [str(line) for line, _ in refused[1:6]]
-    more = f' (and {len(refused) - 1} more of {len(rows)} rows: lines {", ".join(others)}' if others else ''
-    more += (', ...)' if len(refused) > 6 else ')') if others else ''
-    raise UserError(f'{where}, line {line}: {why}{more}')
+    raise UserError(f'{where}, {_in_words(refused, count, len(rows))}')
   return rows
+
+
+def _in_words(refused: list[tuple[int, str]], count: int, rows: int) -> str:
+  """Returns the first line that is refused, with what is wrong, and the others by what is wrong with them."""
+  (line, first), others = refused[0], refused[1:]
+  lines_of: dict[str, list[str]] = {}
+  for number, why in others:
+    lines_of.setdefault(why, []).append(str(number))
+  more = [
+    f'line{"s" * (len(lines) > 1)} {", ".join(lines)}: {"the same" if why == first else why}'
+    for why, lines in lines_of.items()
+  ]
+  rest = f' (and {count - 1:,} more of {rows:,} rows: {"; ".join(more)}' if others else ''
+  rest += ('; ...)' if count > len(refused) else ')') if others else ''
+  return f'line {line}: {first}{rest}'
 
 
 def _lines(content: bytes, where: str, separator: str) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -83,7 +83,10 @@ def test_patients_from_a_table(tmp_path, folder, caplog):
     ('image,patient\na,1\nc,2\na,2\n', "line 4: image 'a' has two patients, 1 and 2"),
     ('image,patient\na,1\n"c,2\n', 'line 3: no CSV .unexpected end of data.; mend its quotes'),
     ('image,patient\n../a,1\n', "line 2: image '../a' is not in"),
-    ('image,patient\nz,1\ny,1\na,1\n', "line 2: image 'z' is not in .* .and 1 more of 3 rows: lines 3."),
+    (
+      'image,patient\nz,1\ny,1\na,1\n',
+      "line 2: image 'z' is not in .* .and 1 more of 3 rows: line 3: image 'y' is not in",
+    ),
     ('image,patient\na,1\nc,2\n', 'no row for 2 of 4 images .first Square/b'),
   ],
 )

@@ -73,11 +73,19 @@ def test_a_table_too_large_to_be_one(monkeypatch):
 def test_the_first_refused_row_is_said_and_how_many_more():
   content = b'a;b\n' + b''.join(b'%d;%d\n' % (i, i) for i in range(10))
   odd = lambda line, row: f'a is {row["a"]}; make it even' if int(row['a']) % 2 else None  # noqa: E731
-  message = 'some.csv, line 3: a is 1; make it even (and 4 more of 10 rows: lines 5, 7, 9, 11)'
-  assert refusal(read, content, why_refused=odd) == message
+  assert refusal(read, content, why_refused=odd) == (
+    'some.csv, line 3: a is 1; make it even (and 4 more of 10 rows: line 5: a is 3; make it even; line 7: a is 5; '
+    'make it even; line 9: a is 7; make it even; line 11: a is 9; make it even)'
+  )
+  two = lambda line, row: 'no' if line < 7 else 'never' if line < 9 else None  # noqa: E731
+  assert refusal(read, content, why_refused=two) == (
+    'some.csv, line 2: no (and 6 more of 10 rows: lines 3, 4, 5, 6: the same; lines 7, 8: never)'
+  )
   none = lambda line, row: 'no'  # noqa: E731
-  assert refusal(read, content, why_refused=none).endswith(
-    '(and 9 more of 10 rows: lines 3, 4, 5, 6, 7, ...)'
+  many = b'a;b\n' + b'1;2\n' * 1500
+  assert refusal(read, many, why_refused=none).endswith(
+    '(and 1,499 more of 1,500 rows: lines 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21: '
+    'the same; ...)'
   )
   assert refusal(read, b'a;b\n1;2\n', why_refused=none) == 'some.csv, line 2: no'
 

@@ -9,8 +9,10 @@ import zlib
 from collections.abc import Iterator
 
 from fetal_jax.data import decode
+from fetal_jax.data.problems import Problems
 from fetal_jax.data.records import Records
 from fetal_jax.data.sources import table, walk
+from fetal_jax.data.sources.encode import EXTENSIONS
 from fetal_jax.data.sources.fetal_planes_db.metadata import CSV_NAME, parse_metadata
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
@@ -53,18 +55,20 @@ class Archive:
     known = set(self.records.names.tolist())
     self.images: dict[str, str] = {}
     unlisted = 0
+    twice = Problems(f'{path}', '; ')
     for member in members:
       base = pathlib.PurePosixPath(member)
-      if base.suffix.lower() != '.png':
+      if base.suffix.lower() not in EXTENSIONS:
         continue
       if base.stem not in known:
         unlisted += 1
         continue
       if base.stem in self.images:
-        raise UserError(
-          f'{path}: image {base.stem} is there twice ({self.images[base.stem]}, {member}); keep one of them'
+        twice.add(
+          f'{path}: image {base.stem} is there twice ({self.images[base.stem]}, {member})', 'keep one of them'
         )
       self.images[base.stem] = member
+    twice.check()
     self._check([tables[0], *self.images.values()])
     self.files = len(members) + hidden
     others = len(members) - 1 - len(self.images) - unlisted

@@ -8,7 +8,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from fetal_jax.data.sources import download
+from fetal_jax.data import decode
+from fetal_jax.data.problems import MOST, Problems
+from fetal_jax.data.sources import download, encode
 from fetal_jax.data.sources.features import SPLIT, example, features
 from fetal_jax.data.sources.fetal_planes_db.archive import open_archive
 from fetal_jax.data.sources.fetal_planes_db.metadata import CLASS_NAMES
@@ -24,7 +26,7 @@ SIZE = 2_088_522_169  # bytes
 class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
   """12,400 maternal-fetal ultrasound planes of 1,792 patients in six classes.
 
-  Examples come in the order of the data set's CSV, PNGs byte for byte as published, with every column of
+  Examples come in the order of the data set's CSV, PNGs byte for byte as published (other formats as PNGs of their pixels), with every column of
   the CSV. TensorFlow is not needed: the files are array_record, read with `as_data_source`.
 
   Attributes:
@@ -70,10 +72,8 @@ class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
       present = np.array([name in archive.images for name in records.names])
       missing = records.names[~present]
       if len(missing):
-        what = (
-          f'{path}: {len(missing)} of {len(records)} images in the CSV are absent ({", ".join(missing[:3])}'
-        )
-        what += ', ...)' if len(missing) > 3 else ')'
+        what = f'{path}: {len(missing)} of {len(records)} images in the CSV are absent ({", ".join(missing[:MOST])}'
+        what += ', ...)' if len(missing) > MOST else ')'
         if len(missing) == len(records):
           raise UserError(f'{what}; the images must lie in the same zip or folder as the CSV')
         if not self._allow_missing:
@@ -85,12 +85,28 @@ class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
       left_out = {**({'rows without an image': len(missing)} if len(missing) else {}), **archive.left_out}
       self.intake = Intake(images=len(records), left_out=left_out, files=archive.files, rows=len(present))
       assert records.official_train is not None  # the CSV has the column
+      problems = Problems(f'{path}', '; ')
       with Progress('Reading images', len(records), 'images') as progress:
         for i, name in enumerate(records.names.tolist()):
+          try:
+            content = archive.read(archive.images[name])
+            if problems:  # nothing is kept any more: the others are looked at to name all that is wrong
+              encode.check(content)
+              continue
+            png = encode.as_png(content)
+          except decode.BadImage as error:
+            problems.add(
+              f'{path}: image {name} is damaged ({error})', 'replace it or take it out of the data set'
+            )
+            continue
+          except UserError as error:
+            what, _, remedy = str(error).rpartition('; ')
+            problems.add(what, remedy)
+            continue
           yield (
             i,
             example(
-              archive.read(archive.images[name]),
+              png,
               label=int(records.labels[i]),
               name=name,
               patient=str(records.patients[i]),
@@ -101,3 +117,4 @@ class FetalPlanesDb(tfds.core.GeneratorBasedBuilder):
             ),
           )
           progress.update(i + 1)
+      problems.check()

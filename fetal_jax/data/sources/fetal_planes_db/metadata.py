@@ -4,6 +4,7 @@ import pathlib
 
 from fetal_jax.data import records as records_lib
 from fetal_jax.data.sources import table
+from fetal_jax.data.sources.encode import EXTENSIONS
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 
@@ -77,4 +78,6 @@ def parse_metadata(content: bytes, where: str) -> records_lib.Records:
 
 
 def _image_name(row: dict[str, str]) -> str:
-  return row['Image_name'].removesuffix('.png')
+  """Returns the image's name without the extension that some tables give it."""
+  name = row['Image_name']
+  return next((name[: -len(end)] for end in EXTENSIONS if name.lower().endswith(end)), name)

@@ -182,6 +182,38 @@ def test_archive_that_is_not_whole(tmp_path):
     build(tmp_path, tmp_path / 'bad.zip')
 
 
+@pytest.mark.parametrize('named', [False, True])
+def test_planes_of_other_formats_are_read(tmp_path, named):
+  rows = [row.replace(';', '.JPG;', 1) for row in ROWS] if named else ROWS
+  jpg = io.BytesIO()
+  Image.open(io.BytesIO(IMAGES['P1_1'])).save(jpg, 'JPEG')
+  content = {
+    CSV_NAME: table(*rows),
+    'P1_1.JPG': jpg.getvalue(),
+    **{f'{n}.png': IMAGES[n] for n in list(IMAGES)[1:]},
+  }
+  examples = build(tmp_path, as_zip(tmp_path / 'z.zip', content))
+  assert [example['name'].decode() for example in examples] == list(IMAGES)
+  assert examples[0]['image'].startswith(b'\x89PNG')
+  assert abs(int(decode.decode(examples[0]['image'], 4, 1)[0, 0, 0]) - 10) <= 2
+
+
+def test_all_damaged_images_are_said(tmp_path):
+  broken = {'P1_1.jpg': b'no image', 'P1_2.png': IMAGES['P1_2'], 'P2_1.png': b'\x89PNG', 'P3_1.gif': b''}
+  whole = as_zip(tmp_path / 'z.zip', {CSV_NAME: table(*ROWS), **broken}).read_bytes()
+  at = whole.index(IMAGES['P1_2']) + 40
+  (tmp_path / 'bad.zip').write_bytes(whole[:at] + b'\x00\xff' + whole[at + 2 :])
+  with pytest.raises(UserError) as error:
+    build(tmp_path, tmp_path / 'bad.zip')
+  said = str(error.value)
+  assert said.startswith(
+    f'{tmp_path}/bad.zip: 4 things are wrong: {tmp_path}/bad.zip: image P1_1 is damaged (not an'
+  )
+  assert 'image P2_1 is damaged' in said
+  assert 'image P3_1 is damaged' in said
+  assert 'P1_2.png cannot be read (Bad CRC-32' in said
+
+
 def test_downloads_the_archive_without_a_source(tmp_path, monkeypatch):
   from fetal_jax.data.sources import download
 
