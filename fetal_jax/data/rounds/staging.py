@@ -4,7 +4,6 @@ import hashlib
 import io
 import pathlib
 import re
-import shutil
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from jaxtyping import Bool, UInt8
 
 from fetal_jax.data.rounds.dataset import explaining
 from fetal_jax.data.rounds.manifest import ShardEntry
-from fetal_jax.runtime import files, records
-from fetal_jax.runtime.errors import DamagedFile
+from fetal_jax.runtime import files, records, temporary
+from fetal_jax.runtime.errors import DamagedFile, UserError
 
 _HASH = hashlib.sha256().digest_size
 _IMAGES = re.compile(r'images_(\d+)_(\d+)\.npy')
@@ -24,32 +23,48 @@ _NOTE = re.compile(r'shard_\d+\.json')
 class Staging:
   """The folder of staged batches, for one process.
 
+  Only files that it wrote itself, known by their names, are deleted; what else is there stays.
+
   Args:
     folder: made when the first batch comes.
     image_shape: (H, W, C).
+
+  Raises:
+    UserError: the folder is a link.
   """
 
   def __init__(self, folder: pathlib.Path, image_shape: tuple[int, int, int]) -> None:
+    if folder.is_symlink():
+      raise UserError(f'{folder}: a link; remove it, since files are deleted there')
     self._folder = folder
     self._image_shape = image_shape
     self._batches: dict[pathlib.Path, tuple[int, int]] = {}  # staging file -> [first, stop)
 
   def clear(self) -> None:
-    """Deletes the folder."""
-    shutil.rmtree(self._folder, ignore_errors=True)
+    """Deletes what was staged, and the folder if nothing else is in it."""
+    if not self._folder.is_dir():
+      return
+    temporary.remove_left_behind(self._folder)
+    for path in sorted(self._folder.iterdir()):
+      if _is_own(path):
+        path.unlink()
+    if any(self._folder.iterdir()):
+      logging.warning('%s: left there, since it holds files of another origin', self._folder)
+    else:
+      self._folder.rmdir()
 
   def take_stock(self, is_staged: Bool[np.ndarray, ' n'], *, tidy: bool) -> None:
     """Finds the batches of earlier runs that are whole.
 
     Args:
       is_staged: set to true for the images that are found.
-      tidy: whether to delete all else; only one process may.
+      tidy: whether to delete those that are not, and what killed processes left half-written; only one process may.
     """
-    for path in sorted(self._folder.glob('*')):
+    if tidy and self._folder.is_dir():
+      temporary.remove_left_behind(self._folder)
+    for path in sorted(self._folder.glob('images_*.npy')):
       match = _IMAGES.fullmatch(path.name)
-      if match is None:
-        if tidy and not _NOTE.fullmatch(path.name):
-          path.unlink()
+      if match is None or not _is_own(path):
         continue
       first, stop = int(match[1]), int(match[2])
       if _is_whole(path, (stop - first, *self._image_shape)):
@@ -66,8 +81,8 @@ class Staging:
     buffer = io.BytesIO()  # numpy hides the reason when it writes straight to a full disk
     np.save(buffer, images)
     buffer.write(hashlib.sha256(buffer.getbuffer()).digest())  # numpy ignores what follows the array
-    with explaining(path), files.replacing(path) as temporary:
-      temporary.write_bytes(buffer.getbuffer())
+    with explaining(path), files.replacing(path) as new:
+      new.write_bytes(buffer.getbuffer())
     self._batches[path] = (first, first + len(images))
 
   def images(self, start: int, stop: int) -> UInt8[np.ndarray, 'n h w c']:
@@ -108,6 +123,12 @@ class Staging:
 
   def _note(self, first: int) -> pathlib.Path:
     return self._folder / f'shard_{first:09d}.json'
+
+
+def _is_own(path: pathlib.Path) -> bool:
+  """Returns whether a file has a name of staging, and is a plain file or a link, which goes without its target."""
+  named = _IMAGES.fullmatch(path.name) or _NOTE.fullmatch(path.name)
+  return named is not None and (path.is_symlink() or path.is_file())
 
 
 def _is_whole(path: pathlib.Path, shape: tuple[int, ...]) -> bool:

@@ -84,7 +84,7 @@ def test_a_pipe_is_not_waited_for(folder):
 @pytest.mark.parametrize('name', ['a\nb.png', 'a\x1b[31m.png', os.fsdecode(b'\xe4.png')])
 def test_names_that_are_no_text(folder, name):
   (folder / 'b' / name).write_bytes(b'')
-  assert f'the name {"b/" + name!r} has characters that are no text; rename it' in refusal(
+  assert f'the name {"b/" + name!r} has characters that are no text: rename it' in refusal(
     walk.files_under, folder
   )
 
@@ -107,3 +107,13 @@ def test_loops_without_a_file(tmp_path):
   (tmp_path / 'empty').mkdir()
   (tmp_path / 'empty' / 'a').symlink_to('.')
   assert 'are the same by a symbolic link' in refusal(walk.files_under, tmp_path)
+
+
+def test_all_that_is_wrong_is_said_in_one_go(folder):
+  (folder / 'b' / 'a.png').symlink_to('nowhere')
+  (folder / 'b' / 'b.png').symlink_to('nowhere')
+  (folder / 'b' / 'deep').symlink_to('.')
+  assert refusal(walk.files_under, folder) == (
+    f"{folder}: 3 things are wrong: {folder}/b/a.png, {folder}/b/b.png: a link to 'nowhere', which is missing; mend or "
+    f'remove it. {folder}/b/deep and {folder}/b: they are the same by a symbolic link; remove one of them'
+  )
