@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from fetal_jax.config import check_values, of_source
-from fetal_jax.data import decode, prepared, sources, splits
+from fetal_jax.data import decode, prepared, sources, spellings, splits
 from fetal_jax.data import records as records_lib
 from fetal_jax.data.brightness import Brightness
 from fetal_jax.data.prepared import SplitFile
@@ -177,10 +177,17 @@ def _write(
   """Splits and decodes a built TFDS data set and writes the stage's files, split.json last."""
   data, folder = config.data, prepared.folder_of(workdir)
   source = decode.open_source(builder)
-  table = _records(source, tuple(builder.info.features['label'].names))
+  table = _check_classes(_records(source, tuple(builder.info.features['label'].names)))
+  for said in spellings.warnings(table):
+    logging.warning('prepare: %s', said)
   split = splits.SPLITS[data.split](table, seed=config.seed, test_fraction=data.test_fraction)
   summary = splits.describe(table, split)
   _log_split(data.split, summary)
+  if unseen := [name for name, count in summary.images['train'].items() if not count]:
+    raise UserError(
+      f'no training images of {", ".join(unseen)} under data.split={data.split}, which nothing can learn or draw: use '
+      'another data.split, or take their images out'
+    )
 
   shape = (len(table), data.image_size, data.image_size, data.channels)
   with files.replacing(folder / 'images.npy') as temporary:
@@ -207,6 +214,19 @@ def _write(
   )
   prepared.write_info(workdir, info)
   logging.info('prepare: %s images of %s in %s', f'{len(table):,}', ' x '.join(map(str, shape[1:])), folder)
+
+
+def _check_classes(table: records_lib.Records) -> records_lib.Records:
+  """Returns the records without the classes that no image has, and says so; UserError if one class alone is left."""
+  seen = table.of_seen_classes()
+  unseen = [name for name in table.class_names if name not in seen.class_names]
+  if unseen:
+    logging.warning('prepare: no images of %s: trained and sampled without them', ', '.join(unseen))
+  if len(seen.class_names) < 2:
+    raise UserError(
+      f'images of {", ".join(seen.class_names)} alone, none of {", ".join(unseen)}: two classes or more are needed'
+    )
+  return seen
 
 
 def _reserve(path: pathlib.Path) -> None:

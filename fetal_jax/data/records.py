@@ -52,6 +52,12 @@ class Records:
     taken = {name: column[indices] for name, column in columns.items() if isinstance(column, np.ndarray)}
     return dataclasses.replace(self, **taken)
 
+  def of_seen_classes(self) -> 'Records':
+    """Returns the records without the classes that no image has; labels are numbered anew, in the same order."""
+    seen, labels = np.unique(self.labels, return_inverse=True)
+    names = tuple(self.class_names[label] for label in seen)
+    return dataclasses.replace(self, labels=labels.astype(np.int32).reshape(-1), class_names=names)
+
 
 def make(
   names: Sequence[str],

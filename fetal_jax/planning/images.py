@@ -85,7 +85,7 @@ def _in_archive(path: pathlib.Path, split: str, seed: int, test_fraction: float,
   from fetal_jax.data.sources.fetal_planes_db.archive import open_archive
 
   with open_archive(path) as archive:
-    records = archive.records
+    records = archive.records.of_seen_classes()
   sides = splits.SPLITS[split](records, seed=seed, test_fraction=test_fraction)
   train, validation, test = (len(getattr(sides, side)) for side in splits.SIDES)
   source_bytes = len(records) * image_bytes

@@ -204,7 +204,7 @@ def test_a_full_disk_is_noticed_before_the_cache_is_filled(tmp_path, folder, mon
   config = get_config(path=str(folder))
   with pytest.raises(OSError, match='No space left on device') as error:
     prepare.run(config, tmp_path / 'work')
-  assert error.value.filename.endswith('images.npy.tmp')  # `fetal_jax.runtime.exits` names it
+  assert error.value.filename.endswith('data/images.npy')  # `fetal_jax.runtime.exits` names it
   assert not list((tmp_path / 'work' / 'data').glob('*images.npy*'))
   monkeypatch.setattr(os, 'posix_fallocate', allocate)
   prepare.run(config, tmp_path / 'work')
@@ -303,3 +303,66 @@ def test_tensorflow_is_never_imported(tmp_path, folder):
     capture_output=True, text=True, check=True,
   )  # fmt: skip
   assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def planes(tmp_path, *rows):
+  """A part of FETAL_PLANES_DB: rows of (patient, plane, train), four images each."""
+  folder = tmp_path / 'db'
+  folder.mkdir()
+  lines = ['Image_name;Patient_num;Plane;Brain_plane;Operator;US_Machine;Train ']
+  for patient, plane, train in rows:
+    for i in range(4):
+      lines.append(f'{patient}_{plane[-5:]}_{i};{patient};{plane};Not A Brain;Op. 1;Voluson E6;{train} ')
+      Image.new('L', (20, 10), 9 * i).save(folder / f'{patient}_{plane[-5:]}_{i}.png')
+  (folder / 'FETAL_PLANES_DB_data.csv').write_text('\n'.join(lines) + '\n')
+  return get_config(source='fetal_planes_db', path=str(folder), split='official')
+
+
+def test_classes_without_images_are_left_out(tmp_path, caplog):
+  rows = [
+    (patient, plane, int(patient < 7)) for patient in range(9) for plane in ('Fetal femur', 'Fetal brain')
+  ]
+  with caplog.at_level(logging.WARNING):
+    prepare.run(planes(tmp_path, *rows), tmp_path / 'work')
+  assert 'no images of abdomen, thorax, cervix, other: trained and sampled without them' in caplog.text
+  data = prepared_lib.load(tmp_path / 'work')
+  assert data.records.class_names == ('brain', 'femur')
+  assert [data.records.class_names[label] for label in data.records.labels[:8]] == ['femur'] * 4 + [
+    'brain'
+  ] * 4
+
+
+def test_a_class_that_nobody_can_learn_is_refused(tmp_path):
+  rows = [(patient, 'Fetal brain', int(patient < 7)) for patient in range(9)] + [(9, 'Fetal femur', 0)]
+  with pytest.raises(
+    UserError, match=r'no training images of femur under data.split=official.* use another data.split'
+  ):
+    prepare.run(planes(tmp_path, *rows), tmp_path / 'work')
+  assert not (tmp_path / 'work' / 'data' / 'split.json').exists()
+
+
+def test_one_class_alone_is_refused(tmp_path):
+  rows = [(patient, 'Fetal brain', int(patient < 7)) for patient in range(9)]
+  with pytest.raises(
+    UserError, match=r'images of brain alone, none of abdomen, femur, .*: two classes or more are'
+  ):
+    prepare.run(planes(tmp_path, *rows), tmp_path / 'work')
+
+
+def test_what_must_be_said_of_a_data_set(tmp_path, folder, caplog):
+  for path in folder.rglob('*.png'):
+    Image.fromarray(np.full((10, 20), 4000, np.uint16)).save(path)
+  (folder / 'square').rename(folder / 'Round')
+  names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*.png'))
+  table = tmp_path / 'patients.csv'
+  table.write_text(
+    'image,patient\n' + ''.join(f'{name},{i // 2}{".0" * (i % 2)}\n' for i, name in enumerate(names))
+  )
+  with caplog.at_level(logging.WARNING):
+    prepare.run(get_config(path=str(folder), patients_csv=str(table)), tmp_path / 'work')
+  assert "15 patients have several spellings ('0' and '0.0'; '1' and '1.0'; " in caplog.text
+  assert "names of classes differ only in case, blanks or Unicode form ('Round' and 'round')" in caplog.text
+  assert (
+    '30 of 30 images of 16 bits hold 12 bits or fewer (their brightest value is 4,000 of 65,535)'
+    in caplog.text
+  )
