@@ -1,12 +1,9 @@
 """Synthetic images for other tools, in the layouts that these read."""
 
-import contextlib
-import os
 import pathlib
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from fetal_jax.runtime import files
+from fetal_jax.runtime import exits, files
 from fetal_jax.runtime.errors import UserError
 
 # Name -> what it holds, for people.
@@ -29,6 +26,8 @@ def export(
 ) -> int:
   """Writes finished rounds to `out`, under a temporary name beside it until all is there.
 
+  Nothing that was there is touched, whatever it is called, and whenever it came there.
+
   Args:
     workdir: of a run whose sample stage is done.
     out: a folder that is missing or empty; for npz a missing file.
@@ -42,27 +41,33 @@ def export(
     The number of images.
 
   Raises:
-    UserError: nothing to export, an unknown round or class, a damaged shard, or `out` is taken or not writable.
+    UserError: nothing to export, an unknown round or class, a damaged shard, or `out` is taken or not writable, or
+      another process is writing it.
   """
   if format not in FORMATS:
     raise UserError(f'format is {format!r}: choose one of {", ".join(FORMATS)}')
   if rgb and format != 'npz':
     raise UserError(f'--rgb goes with --format=npz; {format} holds the images as they were drawn')
-  _check_free(pathlib.Path(out), format)
+  out = pathlib.Path(files.expanded(str(out)))
+  workdir = files.expanded(str(workdir))
+  _check_free(out, format)
 
   from fetal_jax.export import formats, select
 
   selection = select.select(workdir, rounds=rounds, classes=classes, limit_per_class=limit_per_class)
   try:
     if format == 'npz':
-      with files.replacing(out) as file:
+      with files.replacing(out, alone=True) as file:
         formats.write_npz(selection, file, rgb=rgb)
+        _check_free(out, format)
     else:
       write = {'png': formats.write_png, 'imagefolder': formats.write_imagefolder}[format]
-      with _replacing_folder(pathlib.Path(out)) as folder:
+      with files.replacing_folder(out) as folder:
         write(selection, folder)
+        _check_free(out, format)
   except OSError as error:
-    raise UserError(f'{out}: cannot be written ({error}); make room or choose another --out') from error
+    reason = exits.refused_by_disk(error, lambda: out) or f'{out}: cannot be written ({error.strerror})'
+    raise UserError(f'{reason}; or choose another --out') from error
   return len(selection)
 
 
@@ -76,17 +81,3 @@ def _check_free(out: pathlib.Path, format: str) -> None:
   elif out.exists() and (not out.is_dir() or any(out.iterdir())):
     what = 'not empty' if out.is_dir() else 'a file'
     raise UserError(f'{out}: is {what}; delete it or choose another --out')
-
-
-@contextlib.contextmanager
-def _replacing_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a new folder beside `out`, and moves it there if the block ends well: `files.replacing` for a folder."""
-  out = out.resolve()  # beside what a link points to, hence on the same disk
-  temporary = out.with_name(f'.{out.name}.tmp')
-  shutil.rmtree(temporary, ignore_errors=True)  # of a killed export
-  temporary.mkdir(parents=True)
-  try:
-    yield temporary
-    os.replace(temporary, out)  # takes the place of an empty folder, and of nothing else
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)

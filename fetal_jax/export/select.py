@@ -11,6 +11,7 @@ from absl import logging
 from fetal_jax.data import rounds as rounds_lib
 from fetal_jax.data.decode import RECORDS_A_READ
 from fetal_jax.data.rounds import Round, ShardEntry
+from fetal_jax.data.rounds.reader import REMEDY
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.progress import Progress
@@ -90,10 +91,18 @@ class Selection:
         for start in range(first, first + part.count, RECORDS_A_READ):
           indices = list(range(start, min(start + RECORDS_A_READ, first + part.count)))
           for record in sources[number].__getitems__(indices):
-            name = record['name'].decode()
-            yield Example(record['image'], int(record['label']), name, number, int(record['index']))
+            yield _example(part.round, record)
             done += 1
             progress.update(done)
+
+
+def _example(one: Round, record: dict[str, Any]) -> Example:
+  """Returns an image as its record has it; UserError if the record is not of the round, since its name becomes a path."""
+  name, label, index = record['name'].decode(errors='replace'), int(record['label']), int(record['index'])
+  plan = one.manifest.plan
+  if not 0 <= index < plan.num_images or (name, label) != (plan.name(index), index // plan.per_class):
+    raise UserError(f'{one.folder}: has a record {name[:100]!r} that is not of this round; {REMEDY}')
+  return Example(record['image'], label, name, one.number, index)
 
 
 def select(

@@ -1,14 +1,14 @@
 """The report stage: one self-contained page, the same as Markdown, JSON and CSV, and cards of data and models."""
 
+import json
 import pathlib
-from collections.abc import Sequence
 
 import ml_collections
 from absl import logging
 
-from fetal_jax.report import cards, html, inputs, markdown, paper, results_csv, sections
+from fetal_jax.report import cards, html, inputs, markdown, paper, results_csv, sections, written
 from fetal_jax.report import run as run_lib
-from fetal_jax.report.page import Page, Picture, pictures
+from fetal_jax.report.page import Page, pictures
 from fetal_jax.report.run import Run
 from fetal_jax.report.sections import summary
 from fetal_jax.runtime import files
@@ -49,15 +49,21 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     return False
   found = run_lib.read(workdir)
   page = make_page(found, workdir, show_real_images=show_real_images)
-  _write_figures(report / 'figures', [p for section in page.sections for p in pictures(section.blocks)])
-  files.write_text(report / 'results.csv', results_csv.text(found))
-  files.write_text(report / 'report.md', markdown.render(page))
-  files.write_text(report / 'index.html', html.render(page))
-  for card, text in cards.texts(found).items():
-    files.write_text(report / 'cards' / f'{card}.md', text)
-  # Last, because it says that all of it is there.
-  files.write_json(
-    report / 'results.json', {'inputs': mark, 'summary': _summary(found), **run_lib.to_json(found)}
+  results = {'inputs': mark, 'summary': _summary(found), **run_lib.to_json(found)}
+  texts = {
+    'results.csv': results_csv.text(found),
+    'report.md': markdown.render(page),
+    'index.html': html.render(page),
+    **{f'cards/{card}.md': text for card, text in cards.texts(found).items()},
+    'results.json': json.dumps(results, indent=2) + '\n',  # last, because it says that all of it is there
+  }
+  shown = [picture for section in page.sections for picture in pictures(section.blocks)]
+  written.replace(
+    report,
+    {
+      **{f'figures/{picture.file}': picture.data['light'] for picture in shown},
+      **{name: text.encode() for name, text in texts.items()},
+    },
   )
   for sentence in found.missing:
     logging.info('report: %s', sentence)
@@ -72,24 +78,13 @@ def make_page(found: Run, workdir: pathlib.Path, *, show_real_images: bool) -> P
 
 
 def _is_done(report: pathlib.Path, mark: str) -> bool:
-  """Returns whether the report is there, of these inputs."""
-  if not all((report / name).is_file() for name in _FILES):
+  """Returns whether the report is there, as it was written, of these inputs."""
+  if not all((report / name).is_file() for name in _FILES) or not written.is_whole(report):
     return False
   try:
     return files.read_json(report / 'results.json').get('inputs') == mark
   except DamagedFile:
     return False
-
-
-def _write_figures(folder: pathlib.Path, shown: Sequence[Picture]) -> None:
-  folder.mkdir(parents=True, exist_ok=True)
-  for picture in shown:
-    with files.replacing(folder / picture.file) as temporary:
-      temporary.write_bytes(picture.data['light'])
-  # What an earlier report showed and this one does not must go: it may be images that are not to be published.
-  for path in folder.iterdir():
-    if path.name not in {picture.file for picture in shown}:
-      path.unlink()
 
 
 def _summary(found: Run) -> dict[str, object]:

@@ -1,14 +1,17 @@
 """Files that are whole or absent: written under a temporary name, flushed, then moved into place."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import pathlib
+import stat
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
-from fetal_jax.runtime.errors import DamagedFile
+from fetal_jax.runtime import temporary
+from fetal_jax.runtime.errors import DamagedFile, UserError
 
 PathLike = str | os.PathLike[str]
 _SEAL = 'sha256_of_the_rest'
@@ -27,29 +30,104 @@ def naming(path: PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: PathLike) -> Iterator[pathlib.Path]:
-  """Yields a temporary path beside `path`; moves it to `path` if the block ends well, else removes it.
+def replacing(path: PathLike, *, alone: bool = False) -> Iterator[pathlib.Path]:
+  """Yields a temporary file beside `path`; moves it to `path` if the block ends well, else removes it.
 
-  The temporary name is always the same for a given path, so that what a killed process left is
-  overwritten by the next attempt and nothing piles up.
+  No link is followed: where `path` is one, it is the link that is replaced. See `fetal_jax.runtime.temporary`.
+
+  Args:
+    path: of the file; its folder is made if missing.
+    alone: whether another process that is writing the same file is refused, with a UserError.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.tmp')
+  with _naming_target(path), temporary.beside(path, alone=alone) as new:
+    yield new
+    descriptor = os.open(new, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+      os.fsync(descriptor)
+    finally:
+      os.close(descriptor)
+    os.replace(new, path)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: PathLike) -> Iterator[pathlib.Path]:
+  """Yields a new folder beside `path`, and moves it there if the block ends well, else removes it.
+
+  It takes the place of an empty folder, and of nothing else. Another process that is writing the same folder is
+  refused, with a UserError.
+  """
+  path = pathlib.Path(path).resolve()  # beside what a link points to, hence on the same disk
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with _naming_target(path), temporary.beside(path, folder=True, alone=True) as new:
+    yield new
+    os.replace(new, path)
+
+
+@contextlib.contextmanager
+def _naming_target(path: pathlib.Path) -> Iterator[None]:
+  """As `naming`; an error that names a temporary file beside `path` names `path` instead."""
   try:
     with naming(path):
-      yield temporary
-      with open(temporary, 'rb') as f:
-        os.fsync(f.fileno())
-      os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+      yield
+  except OSError as error:
+    if temporary.is_of(error.filename, path):
+      error.filename = os.fspath(path)
+    raise
+
+
+def open_own(path: PathLike, mode: str) -> IO[Any]:
+  """Opens a file of ours that is written in place, such as a log: no link is followed.
+
+  Args:
+    path: of the file.
+    mode: as of `open`, such as `ab`.
+
+  Raises:
+    UserError: something else is there: a link, another name of a file elsewhere, or no file at all.
+  """
+
+  def opener(name: str, flags: int) -> int:
+    try:
+      descriptor = os.open(name, flags & ~os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+      if error.errno in (errno.ELOOP, errno.ENXIO):
+        raise UserError(f'{path}: a link, or no plain file; remove it') from error
+      raise
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+      if flags & os.O_TRUNC:  # only now that it is known to be ours
+        os.ftruncate(descriptor, 0)
+      return descriptor
+    os.close(descriptor)
+    raise UserError(f'{path}: a link, or no plain file; remove it')
+
+  return open(path, mode, encoding=None if 'b' in mode else 'utf-8', opener=opener)
+
+
+def is_inside(name: str) -> bool:
+  """Returns whether a relative path stays below the folder that it is joined to: no root, no `..`, nothing odd."""
+  parts = name.split('/')
+  return not any(part in ('', '.', '..') or '\\' in part or '\0' in part for part in parts)
+
+
+def expanded(path: str) -> str:
+  """Returns a path that a person gave, with `~` and `~user` replaced by the home folder, as a shell does.
+
+  Raises:
+    UserError: there is no such home folder.
+  """
+  whole = os.path.expanduser(path)
+  if whole.startswith('~'):
+    raise UserError(f'{path}: no home folder is known for {path.split("/")[0]}; give the whole path')
+  return whole
 
 
 def write_text(path: PathLike, text: str) -> None:
   """Writes UTF-8 text, whole or not at all."""
-  with replacing(path) as temporary:
-    temporary.write_text(text, encoding='utf-8')
+  with replacing(path) as new:
+    new.write_text(text, encoding='utf-8')
 
 
 def write_json(path: PathLike, value: Any, *, seal: bool = False) -> None:

@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 import pytest
 import yaml
+from helpers import killed
 from PIL import Image
 
 from fetal_jax.data import prepare
@@ -415,17 +416,88 @@ def test_ctrl_c_leaves_nothing(drawn, tmp_path, monkeypatch, capsys, format):
 
 
 def test_what_a_killed_export_left_does_no_harm(drawn, tmp_path):
-  (tmp_path / '.out.tmp' / 'Images').mkdir(parents=True)
-  (tmp_path / '.out.tmp' / 'Images' / 'half.png').write_bytes(b'')
+  left = killed.left_behind(tmp_path / 'out', folder=True)
+  (left / 'half.png').write_bytes(b'')
   export(drawn[0], tmp_path / 'out', format='png', limit_per_class=1)
   assert [path.name for path in tmp_path.iterdir()] == ['out']
-  assert not (tmp_path / 'out' / 'Images' / 'half.png').exists()
+  assert not (tmp_path / 'out' / 'half.png').exists()
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_what_has_a_similar_name_is_not_touched(drawn, tmp_path, format):
+  out, victim = out_path(tmp_path, format), tmp_path / 'victim'
+  victim.write_bytes(b'precious')
+  for i, name in enumerate((f'.{out.name}.tmp', f'.{out.name}.0123456789abcdef-01234567.tmp')):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'thesis').write_bytes(b'mine')
+    (tmp_path / f'{name}{i}').symlink_to(victim)
+  before = contents(tmp_path)
+  export(drawn[0], out, format=format, limit_per_class=1)
+  after = contents(tmp_path)
+  assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_of_two_exports_to_one_place_the_second_is_told_of_the_first(drawn, tmp_path, format):
+  out = out_path(tmp_path, format)
+  begin = files.replacing if format == 'npz' else files.replacing_folder
+  with begin(out) as first:
+    with pytest.raises(UserError, match=r'out.*: another process is writing it; wait') as error:
+      export(drawn[0], out, format=format)
+    assert 'room' not in str(error.value)
+    assert first.exists()
+    if format == 'npz':
+      first.write_bytes(b'the first')
+  assert out.exists()
+  assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_what_came_there_meanwhile_is_not_replaced(drawn, tmp_path, monkeypatch, format):
+  out = out_path(tmp_path, format)
+
+  def update(self, done, note=''):
+    if format == 'npz':
+      out.write_bytes(b'mine')
+    else:
+      out.mkdir(exist_ok=True)
+      (out / 'mine').write_bytes(b'mine')
+
+  monkeypatch.setattr(select.Progress, 'update', update)
+  with pytest.raises(UserError, match='delete it or choose another --out'):
+    export(drawn[0], out, format=format, limit_per_class=1)
+  assert [path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()] == [b'mine']
+
+
+def test_a_record_whose_name_leads_elsewhere_is_refused(drawn, tmp_path, monkeypatch):
+  source = select.Round.source
+
+  class Planted:
+    def __init__(self, one):
+      self.rows = source(one)
+
+    def __getitems__(self, indices):
+      return [{**row, 'name': b'../../../planted'} for row in self.rows.__getitems__(indices)]
+
+  monkeypatch.setattr(select.Round, 'source', lambda one: Planted(one))
+  with pytest.raises(UserError, match=r"round_1: has a record '../../../planted' that is not of this round"):
+    export(drawn[0], tmp_path / 'a' / 'b' / 'out', format='png')
+  assert not [path for path in tmp_path.rglob('*') if path.is_file()]
+
+
+def test_home_is_the_same_for_the_workdir_and_the_export(drawn, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(drawn[0].parent))
+  export(f'~/{drawn[0].name}', tmp_path / 'out', format='png', limit_per_class=1)
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  export(drawn[0], '~/other', format='png', limit_per_class=1)
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['other', 'out']
 
 
 @pytest.mark.parametrize('format', FORMATS)
 def test_an_out_that_cannot_be_written_is_named(drawn, tmp_path, format):
   (tmp_path / 'file').write_bytes(b'')
-  with pytest.raises(UserError, match='cannot be written'):
+  with pytest.raises(UserError, match=r'file.*: .* choose another --out'):
     export(drawn[0], out_path(tmp_path / 'file', format), format=format)
 
 

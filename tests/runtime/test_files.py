@@ -1,4 +1,6 @@
-"""JSON files are whole or refused."""
+"""Files are whole or absent, and only our own are written."""
+
+import os
 
 import pytest
 from helpers import damage
@@ -83,3 +85,66 @@ def test_an_error_of_the_disk_names_the_file(tmp_path):
   with pytest.raises(FileNotFoundError) as error, files.naming(tmp_path / 'a'):
     (tmp_path / 'b').read_text()
   assert error.value.filename == str(tmp_path / 'b')
+  with pytest.raises(OSError, match='No space left') as error, files.replacing(tmp_path / 'a') as temporary:
+    raise OSError(28, 'No space left on device', str(temporary))
+  assert error.value.filename == str(tmp_path / 'a')
+
+
+def test_no_link_is_followed(tmp_path):
+  victim = tmp_path / 'victim'
+  victim.write_bytes(b'precious')
+  (tmp_path / 'a').symlink_to(victim)
+  (tmp_path / '.b.tmp').symlink_to(victim)
+  (tmp_path / 'c').hardlink_to(victim)
+  files.write_text(tmp_path / 'a', 'new')
+  files.write_text(tmp_path / 'b', 'new')
+  files.write_text(tmp_path / 'c', 'new')
+  assert victim.read_bytes() == b'precious'
+  assert (tmp_path / 'a').read_text() == 'new'
+  assert not (tmp_path / 'a').is_symlink()
+
+
+@pytest.mark.parametrize('mode', ['a', 'ab', 'w'])
+def test_a_file_that_grows_is_no_link(tmp_path, mode):
+  victim = tmp_path / 'victim'
+  victim.write_bytes(b'precious')
+  (tmp_path / 'link').symlink_to(victim)
+  (tmp_path / 'dangling').symlink_to(tmp_path / 'nothing')
+  (tmp_path / 'other_name').hardlink_to(victim)
+  os.mkfifo(tmp_path / 'fifo')
+  for name in ('link', 'dangling', 'other_name', 'fifo'):
+    with pytest.raises(UserError, match=f'{name}: a link, or no plain file; remove it'):
+      files.open_own(tmp_path / name, mode)
+  assert victim.read_bytes() == b'precious'
+  with files.open_own(tmp_path / 'new', mode) as f:
+    f.write(b'x' if 'b' in mode else 'x')
+  assert (tmp_path / 'new').read_bytes() == b'x'
+
+
+@pytest.mark.parametrize(
+  ('name', 'inside'),
+  [
+    ('a', True),
+    ('a/b.c', True),
+    ('...', True),
+    ('/a', False),
+    ('..', False),
+    ('a/../../b', False),
+    ('./a', False),
+    ('a//b', False),
+    ('', False),
+    ('a\\b', False),
+    ('a\0', False),
+  ],
+)
+def test_names_stay_in_their_folder(name, inside):
+  assert files.is_inside(name) == inside
+
+
+def test_home_is_put_in_place_of_its_sign(monkeypatch):
+  monkeypatch.setenv('HOME', '/somewhere')
+  assert files.expanded('~/runs/x') == '/somewhere/runs/x'
+  assert files.expanded('~') == '/somewhere'
+  assert [files.expanded(path) for path in ('a/~', './~/a', '/a~', '')] == ['a/~', './~/a', '/a~', '']
+  with pytest.raises(UserError, match='~nobody_here/a: no home folder is known for ~nobody_here; give the'):
+    files.expanded('~nobody_here/a')

@@ -167,8 +167,8 @@ def _content(path: pathlib.Path) -> Any:
     return [_without_clocks(json.loads(line)) for line in path.read_text().splitlines()]
   if path.suffix == '.json':
     values = json.loads(path.read_text())
-    if path.parent.name == 'report':  # its digest covers the clocks that it shows
-      values = {key: value for key, value in values.items() if key not in ('stages', 'inputs')}
+    if path.parent.name == 'report':  # its digests cover the clocks that it shows
+      values = {key: value for key, value in values.items() if key not in ('stages', 'inputs', 'files')}
     return _without_clocks(values)
   return path.read_bytes()
 

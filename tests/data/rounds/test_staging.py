@@ -3,9 +3,10 @@
 import msgspec
 import numpy as np
 import pytest
-from helpers import damage, tiny
+from helpers import damage, killed, tiny
 
 from fetal_jax.data.rounds.staging import Staging
+from fetal_jax.runtime.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), np.uint8)
 ENTRIES = tiny.manifest(1, ('a', 'b'), 5).shards
@@ -79,5 +80,29 @@ def test_a_damaged_note_is_left_out(folder):
 
 
 def test_clear_deletes_all(folder):
-  found(folder)[0].clear()
+  staging, _ = found(folder)
+  for entry in ENTRIES:
+    staging.write_note(entry)
+  killed.left_behind(folder / 'images_0_2.npy')
+  staging.clear()
   assert not folder.exists()
+
+
+def test_what_somebody_else_put_there_stays(folder, tmp_path):
+  (tmp_path / 'precious').write_bytes(b'x')
+  names = ('thesis.txt', '.images_0_2.npy.tmp', 'images_0_2.npy.bak', 'shard_1.jsonl')
+  for name in names:
+    (folder / name).write_bytes(b'x')
+  (folder / 'images_0_3.npy').mkdir()
+  (folder / 'images_5_7.npy').symlink_to(tmp_path / 'precious')
+  assert found(folder)[1] == [2, 3, 4, 7, 8]  # the link is no whole batch, and goes
+  found(folder)[0].clear()
+  assert sorted(path.name for path in folder.iterdir()) == sorted([*names, 'images_0_3.npy'])
+  assert (tmp_path / 'precious').read_bytes() == b'x'
+
+
+def test_a_folder_that_is_a_link_is_refused(folder, tmp_path):
+  (tmp_path / 'link').symlink_to(folder)
+  with pytest.raises(UserError, match='link: a link; remove it'):
+    found(tmp_path / 'link')
+  assert len(list(folder.iterdir())) == 2

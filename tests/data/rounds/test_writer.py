@@ -12,6 +12,7 @@ import threading
 import msgspec
 import numpy as np
 import pytest
+from helpers import killed
 
 from fetal_jax.data import rounds
 from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
@@ -352,8 +353,7 @@ def test_another_number_of_processes_goes_on_from_there(tmp_path, reference, bef
 
 def test_only_the_first_process_tidies(tmp_path):
   first = open_writer(tmp_path, share=(0, 2))
-  half_written = tmp_path / '.staging' / '.images_0_2.npy.tmp'
-  half_written.parent.mkdir()
+  half_written = killed.left_behind(tmp_path / '.staging' / 'images_0_2.npy')
   half_written.write_bytes(b'by the first process, this moment')
   with open_writer(tmp_path, share=(1, 2)) as second:
     assert half_written.exists()
@@ -483,12 +483,13 @@ def test_a_round_of_other_settings_is_refused(reference, changes, difference):
 def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path, monkeypatch, reference, full):
   replacing = files.replacing
 
+  @contextlib.contextmanager
   def replacing_on_full_disk(path):
-    context = replacing(path)
-    if path.name == full:
-      path.parent.mkdir(exist_ok=True)
-      path.with_name(f'.{path.name}.tmp').symlink_to('/dev/full')
-    return context
+    with replacing(path) as new:
+      if path.name == full:
+        new.unlink()
+        new.symlink_to('/dev/full')
+      yield new
 
   with monkeypatch.context() as patch:
     patch.setattr(files, 'replacing', replacing_on_full_disk)
