@@ -1,6 +1,6 @@
 """The end of a command: its exit code, and one line on stderr if it did not end well.
 
-0: done. 2: something the user can mend. 130, 143: asked to stop by ctrl-C or a signal. Anything else is a fault of
+0: done. 2: something the user can mend, any error of the operating system among it. 130, 143: asked to stop by ctrl-C or a signal. Anything else is a fault of
 this project, and ends in Python's traceback with exit code 1.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from fetal_jax.runtime import signals
 from fetal_jax.runtime.errors import UserError
 
-# Errors of a file system that a user can mend: what is wrong, and what to do about it.
+# Errors of a disk that a user can mend, after which a run goes on: what is wrong, and what to do about it.
 _REFUSALS = {
   errno.ENOSPC: ('the disk is full', 'make room'),
   errno.EDQUOT: ('your quota of disk space is used up', 'make room'),
@@ -24,6 +24,20 @@ _REFUSALS = {
   errno.EPERM: ('operation not permitted', 'make it readable and writable for you'),
   errno.EIO: ('the disk does not answer as it should', 'look after it'),
   errno.ESTALE: ('the network file system has lost the file', 'mount it again'),
+  errno.EMFILE: ('too many files are open', 'raise the limit (ulimit -n)'),
+  errno.ENFILE: ('too many files are open on this machine', 'close other programs'),
+}
+# All others of the system are about what was asked for: the path is wrong, or something lies in its way.
+_OTHERS = {
+  errno.ENOENT: ('it is missing', 'put it back, or give another path'),
+  errno.ENOTDIR: ('it lies under a file, or is one, where a folder is needed', 'give another path'),
+  errno.EISDIR: ('a folder lies where a file is needed', 'move it away, or give another path'),
+  errno.EEXIST: ('a file of this name is there already', 'move it away, or give another path'),
+  errno.ENOTEMPTY: ('the folder is not empty', 'move away what is in it'),
+  errno.ENAMETOOLONG: ('the name is too long', 'give a shorter one'),
+  errno.ELOOP: ('its symbolic links lead in a circle', 'mend them, or give another path'),
+  errno.EPIPE: ('nobody reads it any more', 'let the program that reads it run to its end'),
+  errno.ENOMEM: ('there is not enough memory', 'close other programs, or use a machine with more'),
 }
 
 
@@ -39,9 +53,12 @@ def exit_code(command: Callable[[], None], *, then: str, place: Callable[[], obj
     The exit code, see above.
   """
   alone = False
+  with contextlib.suppress(AttributeError, OSError, ValueError):  # what a notebook or a test has in its place
+    sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]
   try:
     with signals.handled():
       command()
+      sys.stdout.flush()
     return 0
   except UserError as error:
     line, code = str(error), 2
@@ -52,14 +69,26 @@ def exit_code(command: Callable[[], None], *, then: str, place: Callable[[], obj
     line, code = f'stopped; {then}', 130
   except Exception as error:
     refusal = refused_by_disk(error, place)
+    refusal = f'{refusal}; {then}' if refusal else refused_by_system(error, place)
     if refusal is None:
       raise
-    line, code = f'{refusal}; {then}', 2
+    line, code = refusal, 2
+    if isinstance(error, BrokenPipeError):
+      _forget_output()
+  line = ''.join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
   with contextlib.suppress(OSError):  # stderr may be a file on the same disk
     print(f'fetal_jax: {line}', file=sys.stderr, flush=True)
   if alone:  # an orderly exit would wait for the other processes, which wait for this one elsewhere
     os._exit(code)
   return code
+
+
+def _forget_output() -> None:
+  """Sends what is left for a closed standard output to nowhere: Python would write it when it ends."""
+  with contextlib.suppress(OSError, ValueError):
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _is_one_of_many() -> bool:
@@ -83,6 +112,33 @@ def refused_by_disk(error: BaseException, place: Callable[[], object] = str) -> 
   what, remedy = _REFUSALS[number]
   path = next((path for other, path in found if other == number and path), None)
   return f'{path or place()}: {what}: {remedy}'
+
+
+def refused_by_system(error: BaseException, place: Callable[[], object] = str) -> str | None:
+  """Returns `path: what is wrong: what to do` for any error of the system, and for text that it cannot take; else None.
+
+  Only `error` and what it was raised from count: a fault of ours while such an error is handled is none of the system.
+  """
+  for cause in _causes(error):
+    if isinstance(cause, UnicodeEncodeError) and cause.reason == 'surrogates not allowed':
+      return f'{cause.object!a}: these bytes are no UTF-8 text: give another name'
+    if isinstance(cause, ValueError) and 'embedded null' in str(cause):
+      return f'{place()}: a name has a NUL in it: give another name'
+    if isinstance(cause, MemoryError):
+      cause = OSError(errno.ENOMEM, '')
+    if isinstance(cause, OSError) and isinstance(cause.errno, int):
+      number, path = _read(cause)
+      what, remedy = _OTHERS.get(number or 0, (cause.strerror or type(cause).__name__, 'mend it'))
+      return f'{path or ("standard output" if number == errno.EPIPE else place())}: {what}: {remedy}'
+  return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+  """Yields the error, what it was raised from, and the members of groups."""
+  yield error
+  for cause in (error.__cause__, *(error.exceptions if isinstance(error, BaseExceptionGroup) else ())):
+    if cause is not None:
+      yield from _causes(cause)
 
 
 def _read(error: BaseException) -> tuple[int | None, str]:

@@ -7,6 +7,8 @@ import logging
 import os
 import resource
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -101,8 +103,84 @@ def test_a_disk_that_refuses(capsys, error, said):
 
 
 @pytest.mark.parametrize(
+  ('number', 'said'),
+  [
+    (errno.ENOENT, 'x: it is missing: put it back, or give another path'),
+    (errno.ENOTDIR, 'x: it lies under a file, or is one, where a folder is needed: give another path'),
+    (errno.EISDIR, 'x: a folder lies where a file is needed: move it away'),
+    (errno.EEXIST, 'x: a file of this name is there already: move it away'),
+    (errno.ENAMETOOLONG, 'x: the name is too long: give a shorter one'),
+    (errno.ELOOP, 'x: its symbolic links lead in a circle: mend them'),
+    (
+      errno.EMFILE,
+      'x: too many files are open: raise the limit (ulimit -n); run the same command again to resume',
+    ),
+    (errno.EBUSY, 'x: Device or resource busy: mend it'),
+    (errno.ENODEV, 'x: No such device: mend it'),
+  ],
+)
+def test_any_error_of_the_system_is_one_line(capsys, number, said):
+  code, line = run(raising(OSError(number, os.strerror(number), 'x')), capsys)
+  assert code == 2
+  assert line.startswith(f'fetal_jax: {said}')
+  code, line = run(raising(wrapped(OSError(number, os.strerror(number), 'x'), ValueError('outer'))), capsys)
+  assert line.startswith(f'fetal_jax: {said}')
+
+
+def test_an_error_that_names_no_file_names_the_workdir(capsys):
+  assert run(raising(OSError(errno.ELOOP, 'x')), capsys)[1].startswith(
+    'fetal_jax: runs/demo: its symbolic links'
+  )
+  assert 'runs/demo: there is not enough memory' in run(raising(MemoryError()), capsys)[1]
+
+
+def test_names_that_the_system_cannot_take(capsys, tmp_path):
+  name = os.fsdecode(b'w\xe9')
+  code, line = run(lambda: print(name.encode()), capsys)
+  assert (code, line) == (2, "fetal_jax: 'w\\udce9': these bytes are no UTF-8 text: give another name")
+  assert 'a name has a NUL in it' in run(lambda: (tmp_path / 'a\0b').mkdir(), capsys)[1]
+
+
+def test_a_line_stays_one_line(capsys):
+  assert run(raising(UserError('a\nb\x1b[31m ü: no')), capsys) == (2, 'fetal_jax: a\\nb\\x1b[31m ü: no')
+
+
+def test_a_closed_pipe(tmp_path):
+  """Python would say it a second time when it ends; so this is a process of its own."""
+  program = (
+    'import sys; from fetal_jax.runtime import exits; '
+    "sys.exit(exits.exit_code(lambda: print('x' * 100_000), then=''))"
+  )
+  reading, writing = os.pipe()
+  os.close(reading)
+  done = subprocess.run(
+    [sys.executable, '-c', program], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+  )
+  os.close(writing)
+  assert done.returncode == 2
+  assert done.stderr == (
+    'fetal_jax: standard output: nobody reads it any more: let the program that reads it run to its end\n'
+  )
+
+
+def while_handling(error, outer):
+  try:
+    try:
+      raise error
+    except Exception:
+      raise outer  # noqa: B904 - a fault of its own, not one that follows
+  except Exception as e:
+    return e
+
+
+@pytest.mark.parametrize(
   'error',
-  [ValueError('wrong shape'), FileNotFoundError(errno.ENOENT, 'No such file', 'x'), ConnectionError()],
+  [
+    ValueError('wrong shape'),
+    ConnectionError(),
+    OSError('image file is truncated'),
+    while_handling(FileNotFoundError(errno.ENOENT, 'No such file', 'x'), ValueError('wrong shape')),
+  ],
 )
 def test_a_fault_of_ours_keeps_its_traceback(error):
   with pytest.raises(type(error)):
