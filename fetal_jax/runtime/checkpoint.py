@@ -93,9 +93,9 @@ class Checkpointer:
   def _write_checksums(self) -> None:
     """Called in orbax's thread of the first process, when all files are written and the checkpoint has no name yet."""
     folder = self.directory / f'{self._saving}{ocp.utils.TMP_DIR_SUFFIX}'
-    paths = sorted(path for path in folder.rglob('*') if path.is_file() and path.name not in _UNCHECKED)
-    checksums = {path.relative_to(folder).as_posix(): Fingerprint.of(path) for path in paths}
-    records.write(folder / CHECKSUMS, checksums)
+    records.write(
+      folder / CHECKSUMS, {name: Fingerprint.of(folder / name) for name in _checked_files(folder)}
+    )
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest whole checkpoint; an unfinished one does not count.
@@ -187,6 +187,8 @@ class Checkpointer:
 def find_damage(checkpoint: pathlib.Path, part: str = '') -> str | None:
   """Returns the first file of a checkpoint that is not as it was written, and what is wrong with it; None if none is.
 
+  A file without a checksum is damage as well: else an empty list of checksums would switch the check off.
+
   Args:
     checkpoint: its folder.
     part: only files whose path within the checkpoint begins with this.
@@ -197,10 +199,27 @@ def find_damage(checkpoint: pathlib.Path, part: str = '') -> str | None:
     return f'{CHECKSUMS} is missing'
   except (DamagedFile, OSError):
     return f'{CHECKSUMS} is not what was written'
-  for name, fingerprint in recorded.items():
-    if name.startswith(part) and (damage := fingerprint.damage(checkpoint / name)):
+  present = set(_checked_files(checkpoint))
+  for name in sorted(recorded.keys() | present):
+    if not name.startswith(part):
+      continue
+    if name not in present:  # so that a path out of the checkpoint is never opened
+      return f'{name} is missing'
+    if name not in recorded:
+      return f'{name} is not in {CHECKSUMS}'
+    if damage := recorded[name].damage(checkpoint / name):
       return f'{name} {damage}'
   return None
+
+
+def _checked_files(checkpoint: pathlib.Path) -> list[str]:
+  """Returns the paths, within a checkpoint, of all files that have a checksum; hidden ones are not orbax's."""
+  paths = (path.relative_to(checkpoint) for path in checkpoint.rglob('*') if path.is_file())
+  return sorted(
+    path.as_posix()
+    for path in paths
+    if path.name not in (CHECKSUMS, *_UNCHECKED) and not any(part.startswith('.') for part in path.parts)
+  )
 
 
 def _set_damaged_aside(directory: pathlib.Path) -> None:

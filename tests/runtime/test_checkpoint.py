@@ -122,6 +122,32 @@ def test_every_damaged_file_is_found(folder, kind):
   assert find_damage(folder / '20') == f'checksums.json is {"missing" if missing else "not what was written"}'
 
 
+@pytest.mark.parametrize('gone', ['', 'state/', 'meta/'])
+def test_checksums_that_were_taken_out_are_damage_even_with_a_seal(folder, gone):
+  """Else a list without them, or an empty one, would switch the check off."""
+  path = folder / '20' / 'checksums.json'
+  recorded = files.read_json(path)
+  left = {name: about for name, about in recorded.items() if not name.startswith(gone)}
+  files.write_json(path, left, seal=True)
+  first = min(name for name in recorded if name.startswith(gone))
+  assert find_damage(folder / '20') == f'{first} is not in checksums.json'
+  assert (find_damage(folder / '20', 'meta/') is None) == (gone == 'state/')
+  path.write_text('{}')
+  assert find_damage(folder / '20') == 'checksums.json is not what was written'
+
+
+def test_no_file_outside_of_a_checkpoint_is_opened(folder, monkeypatch):
+  path = folder / '20' / 'checksums.json'
+  files.write_json(path, {'../10/meta/metadata': {'bytes': 1, 'sha256': '0'}}, seal=True)
+  monkeypatch.setattr(files, 'sha256', None)
+  assert find_damage(folder / '20') == '../10/meta/metadata is missing'
+
+
+def test_what_a_file_browser_leaves_in_a_checkpoint_is_no_damage(folder):
+  (folder / '20' / 'meta' / '.DS_Store').write_bytes(b'0')
+  assert find_damage(folder / '20') is None
+
+
 @pytest.mark.parametrize('name', ['_CHECKPOINT_METADATA', 'commit_success.txt'])
 @pytest.mark.parametrize('kind', damage.KINDS)
 def test_what_has_no_checksum_is_not_needed(folder, name, kind):
