@@ -17,7 +17,7 @@ import ml_collections
 from absl import logging
 
 from fetal_jax import config as config_lib
-from fetal_jax.runtime import exits
+from fetal_jax.runtime import environment, exits
 from fetal_jax.runtime import run as run_lib
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.units import duration
@@ -63,6 +63,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, ml_collections.ConfigDic
   Raises:
     UserError: an unknown flag or key, or a value that cannot be.
   """
+  for word in argv:
+    word.encode()  # `exits` says which one is no UTF-8
   flags, settings = _parser().parse_known_args(argv)
   config = config_lib.load_file(flags.config)
   for argument in settings:
@@ -119,6 +121,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   Raises:
     UserError: names the key, its value, and what it may be.
   """
+  environment.load_jax()
   from fetal_jax.train import regimes
 
   config_lib.validate(config)
@@ -142,6 +145,7 @@ def run(
   from fetal_jax.runtime import devices, hosts
 
   devices.enable_compilation_cache(config.compilation_cache)
+  devices.all_devices()  # raises UserError where there are none
   workdir.mkdir(parents=True, exist_ok=True)
   hosts.on_one_host(config_lib.check_changes, config, workdir)
   hosts.on_one_host(run_lib.write, workdir, run_lib.describe(config_lib.to_dict(config)))
@@ -196,8 +200,10 @@ def _plan(config: ml_collections.ConfigDict, workdir: str | None) -> None:
   """Prints what a run would take on the devices of this machine."""
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # a run may be using them
   from fetal_jax.planning import plan
+  from fetal_jax.runtime import devices
 
   _use_cpu_cores(config)
+  devices.all_devices()  # raises UserError where there are none
   plan.run(config, workdir)
 
 

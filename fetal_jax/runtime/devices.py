@@ -22,6 +22,21 @@ _BATCH_AXES = ('data', 'fsdp')
 _MOST_CPU_DEVICES = 8  # each holds all weights
 
 
+def all_devices() -> list[Any]:
+  """Returns the devices of all hosts.
+
+  Raises:
+    UserError: there are none of the kind that `JAX_PLATFORMS` asks for, or they do not answer.
+  """
+  try:
+    return jax.devices()
+  except RuntimeError as error:
+    raise UserError(
+      f'JAX finds no device ({" ".join(str(error).split())[:300]}); see JAX_PLATFORMS and the other variables of '
+      'the environment, and whether another program holds the device'
+    ) from error
+
+
 def use_cpu_cores(*batch_sizes: int) -> None:
   """Makes each core of a CPU a device, as many as divide all batches; must be called before JAX is first used.
 
@@ -45,16 +60,28 @@ def enable_compilation_cache(setting: str) -> None:
   """Keeps compiled programs on disk, so that a second start of the same run skips compilation.
 
   Args:
-    setting: 'auto' (a folder in the user's cache folder), 'off', or a folder.
+    setting: 'auto' (a folder in the user's cache folder; off where there is none), 'off', or a folder.
   """
   if (
     setting == 'off' or jax.config.values['jax_compilation_cache_dir']
   ):  # the user's environment overrides the setting
     return
-  base = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-  folder = base / 'fetal_jax' / 'xla' if setting == 'auto' else pathlib.Path(setting)
+  folder = _cache_folder() if setting == 'auto' else pathlib.Path(setting)
+  if folder is None:
+    logging.info(
+      'No home folder, so no compiled programs are kept; config.compilation_cache can name a folder.'
+    )
+    return
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+def _cache_folder() -> pathlib.Path | None:
+  """Returns the project's folder in the user's cache folder; None for a user without a home, as in some containers."""
+  base = os.environ.get('XDG_CACHE_HOME', '')
+  if not os.path.isabs(base):  # others are to be ignored, as its specification says
+    base = os.path.expanduser('~/.cache')
+  return pathlib.Path(base) / 'fetal_jax' / 'xla' if os.path.isabs(base) else None
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
@@ -67,7 +94,7 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
   Raises:
     UserError: the sizes do not multiply to the number of devices.
   """
-  devices = np.asarray(jax.devices())
+  devices = np.asarray(all_devices())
   if data == -1 and fsdp > 0 and devices.size % fsdp == 0:
     data = devices.size // fsdp
   if data < 1 or fsdp < 1 or data * fsdp != devices.size:
@@ -81,6 +108,7 @@ def make_local_mesh(fsdp: int = 1) -> Mesh:
   Args:
     fsdp: devices that share one copy of the parameters; fewer if it does not divide this process's devices.
   """
+  all_devices()  # raises UserError where there are none
   devices = np.asarray(jax.local_devices())
   fsdp = math.gcd(fsdp, devices.size)
   return Mesh(devices.reshape(-1, fsdp), _BATCH_AXES)

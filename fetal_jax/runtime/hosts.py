@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from fetal_jax.runtime import environment
 from fetal_jax.runtime.errors import UserError
 
 
@@ -31,7 +32,9 @@ def initialize_hosts() -> int:
   """
   plain = [os.environ.get(f'JAX_{name}') for name in ('COORDINATOR_ADDRESS', 'NUM_PROCESSES', 'PROCESS_ID')]
   address, count, index = plain
-  if address and not (count and index and count.isdigit() and index.isdigit() and int(index) < int(count)):
+  if address and not (
+    count and index and count.isdecimal() and index.isdecimal() and int(index) < int(count)
+  ):
     raise UserError(
       f'JAX_COORDINATOR_ADDRESS={address} is set, JAX_NUM_PROCESSES={count} and JAX_PROCESS_ID={index} do not go '
       'with it: set all three (docs/scaling.md), or none for one process'
@@ -43,7 +46,7 @@ def initialize_hosts() -> int:
       jax.distributed.initialize(address, int(count), int(index))
     else:
       jax.distributed.initialize()
-  except (RuntimeError, ValueError) as error:
+  except Exception as error:  # of the network, and KeyError and others where a launcher's variables are wrong
     raise UserError(
       f'the processes of this run did not find each other ({" ".join(str(error).split())[:200]}); start all of '
       'them within five minutes, and see docs/scaling.md'
@@ -54,9 +57,9 @@ def initialize_hosts() -> int:
 def _in_a_cluster() -> bool:
   """Returns whether a launcher that JAX recognises has started more than one process."""
   # Of the step, not of the job: `python` in a batch script is one process, whatever the job has room for.
-  tasks = [os.environ.get(name, '1') for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')]
+  tasks = [environment.number(name, 1) for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')]
   workers = os.environ.get('TPU_WORKER_HOSTNAMES', '')
-  return any(int(number) > 1 for number in tasks) or ',' in workers or _tpu_hosts() > 1
+  return any(number > 1 for number in tasks) or ',' in workers or _tpu_hosts() > 1
 
 
 def _tpu_hosts() -> int:

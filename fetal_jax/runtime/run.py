@@ -93,14 +93,25 @@ def read_accounts(workdir: PathLike) -> dict[str, StageAccount]:
 
 def describe(config: dict[str, Any]) -> RunFile:
   """Returns the record of a run with these settings by the source and the libraries in use."""
-  root = pathlib.Path(__file__).resolve().parents[2]
-  commit = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=root, capture_output=True, text=True, check=False)
   versions = {
     'fetal_jax': __version__,  # a checkout that was never installed has it too
     'python': sys.version.split()[0],
     **{name: metadata.version(name) for name in _PACKAGES},
   }
-  return RunFile(config, versions, commit.stdout.strip() or None)
+  return RunFile(config, versions, _git_commit(pathlib.Path(__file__).resolve().parents[2]))
+
+
+def _git_commit(root: pathlib.Path) -> str | None:
+  """Returns the commit of the checkout at `root`; None where it is none, or where there is no git."""
+  if not (root / '.git').exists():  # git would look for one in the folders above
+    return None
+  try:
+    asked = subprocess.run(
+      ['git', 'rev-parse', 'HEAD'], cwd=root, capture_output=True, text=True, check=False
+    )
+  except OSError:
+    return None
+  return asked.stdout.strip() or None
 
 
 @contextlib.contextmanager

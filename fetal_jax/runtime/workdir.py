@@ -12,7 +12,7 @@ import filelock
 import msgspec
 from absl import logging
 
-from fetal_jax.runtime import files, signals
+from fetal_jax.runtime import environment, files, signals
 from fetal_jax.runtime.errors import UserError
 
 LOCK = 'lock.json'
@@ -157,7 +157,7 @@ def _process_started(pid: int) -> str | None:
 def _slurm() -> tuple[str, int] | None:
   """Returns this job of SLURM, and how often it was started before."""
   job = os.environ.get('SLURM_JOB_ID')
-  return (job, int(os.environ.get('SLURM_RESTART_COUNT', 0))) if job else None
+  return (job, environment.number('SLURM_RESTART_COUNT', 0)) if job else None
 
 
 def _is_requeued(holder: Holder) -> bool:

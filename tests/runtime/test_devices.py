@@ -3,6 +3,9 @@
 tests/train/test_diffusion_step.py has meshes at work on eight devices, tests/test_multiprocess.py on two processes.
 """
 
+import os
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +44,28 @@ def test_large_arrays_are_spread_over_fsdp_along_their_widest_dimension():
   sharding = devices.state_sharding(mesh, shapes)
   assert sharding['kernel'].spec == jax.sharding.PartitionSpec(None, None, None, 'fsdp')
   assert sharding['bias'].is_fully_replicated
+
+
+def test_the_cache_of_a_user_without_a_home_is_off(monkeypatch, tmp_path):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  assert devices._cache_folder() == tmp_path / 'fetal_jax' / 'xla'
+  monkeypatch.setenv('XDG_CACHE_HOME', 'relative')
+  monkeypatch.setenv('HOME', '/home/me')
+  assert devices._cache_folder() == pathlib.Path('/home/me/.cache/fetal_jax/xla')
+  monkeypatch.setattr(os.path, 'expanduser', lambda path: path)  # no HOME, and no entry in passwd
+  assert devices._cache_folder() is None
+
+
+def test_devices_that_are_not_there_are_refused(monkeypatch):
+  def none():
+    raise RuntimeError("Unable to initialize backend 'foo': not\nknown")
+
+  monkeypatch.setattr(jax, 'devices', none)
+  for use in (devices.all_devices, devices.make_mesh, devices.make_local_mesh):
+    with pytest.raises(
+      UserError, match=r"^JAX finds no device \(Unable to initialize backend 'foo': not known\)"
+    ):
+      use()
 
 
 def test_the_compilation_cache_can_be_off_and_the_users_own_wins(monkeypatch, tmp_path):

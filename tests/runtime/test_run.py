@@ -1,7 +1,9 @@
 """The accounts of a run: what was asked, and what each stage took."""
 
 import datetime
+import pathlib
 import re
+import shutil
 from importlib import metadata
 
 import pytest
@@ -91,3 +93,14 @@ def test_a_stage_that_fails_has_no_account(tmp_path):
   with pytest.raises(UserError, match='no images'):
     run.run_stages({'prepare': fail}, tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+def test_the_commit_is_that_of_the_checkout_itself(tmp_path, monkeypatch):
+  here = pathlib.Path(__file__).parents[2]
+  if (here / '.git').exists() and shutil.which('git'):
+    assert re.fullmatch('[0-9a-f]{40}', run._git_commit(here))
+  assert run._git_commit(here / 'tests') is None  # a folder in somebody's repository
+  (tmp_path / '.git').mkdir()
+  assert run._git_commit(tmp_path) is None  # damaged
+  monkeypatch.setenv('PATH', str(tmp_path))
+  assert run._git_commit(here) is None  # there is no git
