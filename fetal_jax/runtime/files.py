@@ -163,7 +163,7 @@ def read_json(path: PathLike, *, sealed: bool = False, remedy: str = REMEDY) -> 
   """
   try:
     value = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:  # brackets within brackets, thousands deep
     reason = f'no whole JSON: {error}'
   else:
     seal = value.pop(_SEAL, None) if isinstance(value, dict) else None

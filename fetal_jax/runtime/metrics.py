@@ -8,6 +8,7 @@ import json
 import math
 import pathlib
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -128,10 +129,18 @@ def read_metrics(path: PathLike) -> list[MetricsRow]:
   for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
     try:
       row = json.loads(line)
-      rows.append({'step': row.pop('step'), **row})
-    except (ValueError, KeyError, TypeError, AttributeError):
+      step = row.pop('step')
+      if not _is_number(step):
+        raise ValueError(f'step {step!r}')
+      rows.append({'step': step, **row})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
       logging.warning('%s: left out an unfinished line.', path)
   return rows
+
+
+def _is_number(value: Any) -> bool:
+  """Returns whether a value of JSON is a finite number, which true and a number of a thousand digits are not."""
+  return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def read_curves(path: PathLike) -> dict[str, tuple[list[float], list[float]]]:
@@ -143,6 +152,6 @@ def read_curves(path: PathLike) -> dict[str, tuple[list[float], list[float]]]:
   for row in read_metrics(path):
     step = row.pop('step')
     for name, value in row.items():
-      if isinstance(value, int | float) and math.isfinite(value):
+      if _is_number(value):
         values.setdefault(name, {})[step] = value
   return {name: (sorted(curve), [curve[step] for step in sorted(curve)]) for name, curve in values.items()}

@@ -148,3 +148,10 @@ def test_home_is_put_in_place_of_its_sign(monkeypatch):
   assert [files.expanded(path) for path in ('a/~', './~/a', '/a~', '')] == ['a/~', './~/a', '/a~', '']
   with pytest.raises(UserError, match='~nobody_here/a: no home folder is known for ~nobody_here; give the'):
     files.expanded('~nobody_here/a')
+
+
+def test_json_that_no_parser_takes_is_damaged(tmp_path):
+  for content in (b'[' * 100_000, b'\xff', b'1' * 5000, b'', b'\0', b'\xef\xbb\xbf{}'):
+    (tmp_path / 'a.json').write_bytes(content)
+    with pytest.raises(DamagedFile, match=r'a.json: damaged \(no whole JSON: '):
+      files.read_json(tmp_path / 'a.json')

@@ -67,3 +67,23 @@ def test_curves_are_finite_and_later_rows_count(tmp_path):
   )
   assert read_curves(path) == {'a': ([1, 2], [5.0, 3.0])}
   assert read_curves(tmp_path / 'missing.jsonl') == {}
+
+
+def test_rows_of_another_shape_are_left_out(tmp_path, caplog):
+  path = tmp_path / 'metrics.jsonl'
+  bad = [
+    '{"step": "7", "a": 1}',
+    '{"step": [1]}',
+    '{"a": 1}',
+    '[]',
+    '3',
+    'null',
+    '"x"',
+    '[' * 50_000,
+    '{"step": true}',
+  ]
+  bad.append(f'{{"step": {10**400}}}')
+  lines = ['{"step": 1, "a": 5}', *bad, f'{{"step": 2, "a": {10**400}, "b": "1", "c": true, "d": 4}}']
+  path.write_bytes('\n'.join(lines).encode() + b'\n{"step": 3, "a": \xff}\n')
+  assert read_curves(path) == {'a': ([1], [5]), 'd': ([2], [4])}
+  assert caplog.text.count('left out an unfinished line') == len(bad) + 1
