@@ -117,8 +117,6 @@ def test_the_sampler_finds_the_image():
   np.testing.assert_allclose(found, image, atol=1e-4)
   pushed = renoise(guidance=lambda x, t: jnp.ones_like(x), guidance_scale=2.0)
   assert (np.asarray(pushed) > np.asarray(found)).all()
-  with pytest.raises(ValueError, match='renoise has no use for eta'):
-    renoise(eta=1.0)
 
 
 def test_the_data_set_is_prepared(tmp_path, monkeypatch):

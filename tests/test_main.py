@@ -110,8 +110,8 @@ def test_a_prepared_workdir_and_a_single_class(command_here, tmp_path):
   )
   assert command_here(*own, f'--config.data.path={tmp_path / "mine"}').returncode == 0
   (tmp_path / 'mine' / 'right').rename(tmp_path / 'mine' / 'up')
-  process = command_here(*own, f'--config.data.path={tmp_path / "mine"}', '--config.data.image_size=32')
-  assert 'image_size' in refused(process)
+  process = command_here(*own, f'--config.data.path={tmp_path / "mine"}', '--config.data.resize=crop')
+  assert 'data.resize' in refused(process)
   shutil.rmtree(tmp_path / 'mine' / 'up')
   process = command_here(
     *own[:2], f'--workdir={tmp_path / "other"}', own[3], f'--config.data.path={tmp_path / "mine"}'

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fetal_jax.diffusion.guidance import classifier_guidance
-from fetal_jax.diffusion.samplers import SAMPLERS, Reverse
+from fetal_jax.diffusion.samplers import SAMPLERS, Reverse, refuse_unused
 from fetal_jax.diffusion.schedule import Process
 from fetal_jax.runtime.errors import UserError
 
@@ -119,10 +119,7 @@ def check_settings(
     raise UserError(f'clip={clip!r}: must be static, dynamic or None')
   if interval is not None and not _is_interval(interval):
     raise UserError(f'interval={interval!r}: must be (low, high) timesteps, or None for all')
-  if eta and method in ('ancestral', 'dpmpp_2m'):
-    raise UserError(f'eta={eta}: {method} has no use for it; set eta=0, or method=ddim')
-  if guidance_at == 'mean' and method in ('ddim', 'dpmpp_2m'):
-    raise UserError(f'guidance_at=mean: {method} cannot do it; set guidance_at=x_t, or method=ancestral')
+  refuse_unused(method, eta=eta, guidance_at=guidance_at)
 
 
 def _is_interval(value: Any) -> bool:

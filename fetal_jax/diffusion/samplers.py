@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, Num
 from fetal_jax.diffusion import gaussian
 from fetal_jax.diffusion.guidance import Guidance
 from fetal_jax.diffusion.schedule import Process
+from fetal_jax.runtime.errors import UserError
 
 Images = Float[Array, 'b h w c']
 Index = Int[Array, 'b']
@@ -102,11 +103,16 @@ def _scaled_gradient(reverse: Reverse, i: Int[Array, ''], timestep: Index) -> Gr
   return lambda x: jax.lax.cond(jnp.asarray(active)[i], gradient, jnp.zeros_like, x)
 
 
-def _refuse(sampler: str, reverse: Reverse, *settings: str) -> None:
-  """Raises ValueError where a setting for which the sampler has no use is not at its default."""
-  for field in dataclasses.fields(reverse):
-    if field.name in settings and getattr(reverse, field.name) != field.default:
-      raise ValueError(f'{sampler} has no use for {field.name}; leave it at its default')
+def refuse_unused(sampler: str, **settings: Any) -> None:
+  """Refuses a setting of `Reverse` that is not at its default and for which the sampler has no use, see `NO_USE`.
+
+  Raises:
+    UserError: names the setting.
+  """
+  defaults = {field.name: field.default for field in dataclasses.fields(Reverse)}
+  for name in NO_USE.get(sampler, ()):
+    if name in settings and settings[name] != defaults[name]:
+      raise UserError(f'{name}={settings[name]}: {sampler} has no use for it; leave it at {defaults[name]}')
 
 
 # MARK: Ancestral sampling (DDPM)
@@ -114,7 +120,6 @@ def _refuse(sampler: str, reverse: Reverse, *settings: str) -> None:
 
 def ancestral(reverse: Reverse, x: Images) -> Images:
   """Draws with the variance that the network learned, as the reference does (DDPM)."""
-  _refuse('ancestral', reverse, 'eta')
 
   def step(x: Images, at: At) -> Images:
     output = reverse.model(x, at.timestep)
@@ -149,7 +154,6 @@ def ancestral_step(
 
 def ddim(reverse: Reverse, x: Images) -> Images:
   """Solves to first order, deterministic at eta 0: few steps (25 in the reference)."""
-  _refuse('ddim', reverse, 'guidance_at')
 
   def step(x: Images, at: At) -> Images:
     noise = reverse.noise(at.i) if reverse.eta else None
@@ -187,7 +191,6 @@ def ddim_step(
 
 def dpmpp_2m(reverse: Reverse, x: Images) -> Images:
   """Solves to second order, deterministic: the fewest steps (respacing 'quad20'). Ignores a learned variance."""
-  _refuse('dpmpp_2m', reverse, 'guidance_at', 'eta')
 
   def step(carry: tuple[Images, Images], at: At) -> tuple[Images, Images]:
     x, x0_before = carry
@@ -259,3 +262,10 @@ def _predict(
 
 
 SAMPLERS: dict[str, Sampler] = {'ancestral': ancestral, 'ddim': ddim, 'dpmpp_2m': dpmpp_2m}
+
+# The settings of `Reverse` that a sampler ignores; `make_sample` refuses them.
+NO_USE: dict[str, tuple[str, ...]] = {
+  'ancestral': ('eta',),
+  'ddim': ('guidance_at',),
+  'dpmpp_2m': ('guidance_at', 'eta'),
+}

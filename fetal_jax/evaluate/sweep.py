@@ -21,6 +21,7 @@ from fetal_jax.data import prepared
 from fetal_jax.data.grid import grid
 from fetal_jax.data.rounds import SamplerSettings
 from fetal_jax.diffusion.sample import to_float
+from fetal_jax.diffusion.samplers import NO_USE
 from fetal_jax.evaluate import fidelity, leakage, sweep_results
 from fetal_jax.evaluate import judge as judges
 from fetal_jax.evaluate.encoders import Encoder
@@ -196,10 +197,8 @@ def _draw(
   sampler: Sampler, labels: Int[np.ndarray, ' n'], asked: SamplerSettings, *, seed: int, batch_size: int
 ) -> tuple[UInt8[np.ndarray, 'n h w c'], float]:
   """Draws images of one setting; returns them and the seconds that they took, compilation left out."""
-  if asked.method == 'dpmpp_2m':
-    asked = msgspec.structs.replace(asked, guidance_at='x_t', eta=0.0)
-  if asked.method == 'ancestral':
-    asked = msgspec.structs.replace(asked, eta=0.0)
+  defaults = SamplerSettings()
+  asked = msgspec.structs.replace(asked, **{name: getattr(defaults, name) for name in NO_USE[asked.method]})
   settings = msgspec.structs.asdict(asked)
   size = min(batch_size or 64, len(labels))
   sampler.compiled(sampler.whole_devices(size), **settings)
