@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import logging
 
@@ -58,7 +58,7 @@ def requested() -> bool:
   return _received is not None
 
 
-def stop(where: str = '', *, together: bool = False) -> None:
+def stop(where: str = '', *, together: bool = False) -> NoReturn:
   """Raises `Stopped`, for the signal that has come or for one that another process got."""
   global _delivered
   _delivered = True

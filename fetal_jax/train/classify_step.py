@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from fetal_jax.data import loader
 from fetal_jax.data.augment import augment
 from fetal_jax.runtime import devices
-from fetal_jax.train import overview, skipping
+from fetal_jax.train import loop, overview, skipping
 from fetal_jax.train.state import ClassifierState
 
 
@@ -176,10 +176,11 @@ def make_task(
 
 
 def predict(task: Task, variables: Any, source: loader.Source, *, batch_size: int) -> np.ndarray:
-  """Computes the class probabilities float32 [n, K] of all images of a source, in order."""
+  """Computes the class probabilities float32 [n, K] of all images of a source, in order; gives way to a stop."""
   batch_size = -(-min(batch_size, len(source.indices)) // task.mesh.size) * task.mesh.size
   results = []
   for batch in loader.evaluation_batches(source, batch_size=batch_size):
+    loop.give_way()
     probabilities = task.probabilities(variables, devices.put_batch(task.mesh, batch['images']))
     results.append(np.asarray(probabilities)[batch['mask']])
   return np.concatenate(results)

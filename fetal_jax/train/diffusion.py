@@ -25,13 +25,15 @@ from fetal_jax.runtime.files import PathLike
 from fetal_jax.runtime.keys import stage_key
 from fetal_jax.runtime.metrics import MetricWriter
 from fetal_jax.runtime.units import duration
-from fetal_jax.train import diffusion_actions, diffusion_step, initial, loop, overview
+from fetal_jax.train import caught_up, diffusion_actions, diffusion_step, initial, loop, overview
 from fetal_jax.train.diffusion_actions import Action
 from fetal_jax.train.state import DiffusionState
 
 
 def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   """Trains the diffusion model on the training side of the split, or resumes where it stopped.
+
+  A run that was asked to stop before the evaluation and previews of its last step makes up for them.
 
   Leaves `diffusion/checkpoints`, `diffusion/samples/step_*.png` and `logs/diffusion` in the workdir.
 
@@ -44,9 +46,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   workdir, diffusion = pathlib.Path(workdir), config.diffusion
   with Checkpointer(workdir / 'diffusion' / 'checkpoints', keep=diffusion.keep_checkpoints) as checkpointer:
     start = checkpointer.latest_step() or 0
-    if start:
-      _check_same(config, checkpointer.restore_meta(start)['config'], checkpointer.directory)
-    if start >= diffusion.steps:
+    if _is_done(config, workdir, checkpointer, start):
       logging.info('diffusion: done before (%d steps).', start)
       return False
 
@@ -61,12 +61,15 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     )
     training = _build(config, data)
     begun = (
-      _resume(config, training, data, checkpointer, start, batches) if start else _start(config, training)
+      _resume(config, workdir, training, data, checkpointer, start, batches)
+      if start
+      else _start(config, training)
     )
     clock = time.monotonic()
-    compiled = _compile(config, training, data.images.shape[1:])
+    compiled = _compile(config, training, data.images.shape[1:], start)
 
-    with MetricWriter(workdir / 'logs' / 'diffusion', start_step=start) as writer:
+    logged = loop.logged_step(start, begun.account)
+    with MetricWriter(workdir / 'logs' / 'diffusion', start_step=logged) as writer:
       log = _Log(checkpointer, writer)
       loop.train(
         begun.state,
@@ -90,12 +93,14 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
         skip_nonfinite=diffusion.skip_nonfinite,
         log_seconds=0.0,
       )
+    if 'due' in begun.account and start >= diffusion.steps:
+      caught_up.write(workdir, start)
   logging.info(
     'diffusion: %s steps in %s, %s; checkpoint %s',
-    f'{diffusion.steps - start:,}',
+    f'{max(0, diffusion.steps - start):,}',
     duration(time.monotonic() - clock),
     log.status,
-    checkpointer.directory / str(diffusion.steps),
+    checkpointer.directory / str(max(start, diffusion.steps)),
   )
   return True
 
@@ -172,10 +177,12 @@ def _build(config: ml_collections.ConfigDict, data: prepared.Prepared) -> _Train
 
 
 def _compile(
-  config: ml_collections.ConfigDict, training: _Training, image_shape: tuple[int, int, int]
+  config: ml_collections.ConfigDict, training: _Training, image_shape: tuple[int, int, int], start: int
 ) -> Callable[..., Any]:
-  """Compiles the training step, and logs what it costs."""
+  """Compiles the training step, if a step is to come after `start`, and logs what it costs."""
   diffusion, clock = config.diffusion, time.monotonic()
+  if start >= diffusion.steps:
+    return training.update
   leading = (diffusion.steps_per_call, diffusion.batch_size)
   batch = {
     'images': jax.ShapeDtypeStruct((*leading, *image_shape), jnp.uint8),
@@ -232,8 +239,20 @@ def _start(config: ml_collections.ConfigDict, training: _Training) -> _Begun:
   return _Begun(state, loaded, {})
 
 
+def _is_done(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, checkpointer: Checkpointer, start: int
+) -> bool:
+  """Returns whether nothing is left to do after `start` steps; refuses a checkpoint of other settings."""
+  if not start:
+    return False
+  meta = checkpointer.restore_meta(start)
+  _check_same(config, meta['config'], checkpointer.directory)
+  return start >= config.diffusion.steps and ('due' not in meta['loop'] or caught_up.has(workdir, start))
+
+
 def _resume(
   config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
   training: _Training,
   data: prepared.Prepared,
   checkpointer: Checkpointer,
@@ -245,7 +264,11 @@ def _resume(
   state, meta = checkpointer.restore(step, training.shapes)
   batches.set_state(meta['loader'])
   log_resumption('diffusion', step, config.diffusion.steps)
-  return _Begun(state, meta['init_from'], meta['loop'])
+  account: loop.Account = meta['loop']
+  if caught_up.has(workdir, step):
+    account.pop('due', None)
+  caught_up.forget(workdir)
+  return _Begun(state, meta['init_from'], account)
 
 
 def _check_same_data(meta: Mapping[str, Any], data: prepared.Prepared, directory: pathlib.Path) -> None:

@@ -39,6 +39,7 @@ def held_out_accuracy(
   def evaluate(step: int, state: DiffusionState) -> None:
     sums = []
     for number, batch in enumerate(evaluation_batches(source, batch_size=size)):
+      loop.give_way()
       del batch['real']
       sums.append(accuracy(state.params['guide'], devices.put_batch(mesh, batch), number))
     means = loop.average(sums)
@@ -60,7 +61,7 @@ def preview(
   per_class: int,
   guided: bool,
 ) -> Action:
-  """Builds the action that draws a few images of each class, always from the same noise.
+  """Builds the action that draws a few images of each class, always from the same noise; a class at a time.
 
   Args:
     sample: see `diffusion.sample.make_sample`.
@@ -74,13 +75,21 @@ def preview(
   """
   sample = jax.jit(sample, out_shardings=devices.replicated(mesh))
   total = len(class_names) * per_class
-  indices = np.arange(_padded(total, mesh))
-  labels = np.minimum(indices // per_class, len(class_names) - 1).astype(np.int32)
-  labels_on_devices, keys = devices.put_batch(mesh, labels), image_keys(key, jnp.asarray(indices))
+  size = _padded(per_class, mesh)
+  chunks = []
+  for first in range(0, total, size):
+    indices = np.arange(first, first + size)
+    labels = np.minimum(indices // per_class, len(class_names) - 1).astype(np.int32)
+    chunks.append((image_keys(key, jnp.asarray(indices)), devices.put_batch(mesh, labels)))
 
   def draw(step: int, state: DiffusionState) -> None:
     params = {'unet': state.ema[0], **({'guide': state.params['guide']} if guided else {})}
-    images = np.asarray(sample(params, keys, labels_on_devices))[:total]
+    drawn = []
+    for keys, labels in chunks:
+      loop.give_way()
+      drawn.append(np.asarray(sample(params, keys, labels)))
+    loop.give_way()
+    images = np.concatenate(drawn)[:total]
     picture = grid(images.reshape(len(class_names), per_class, *images.shape[1:]), class_names)
     if jax.process_index() == 0:
       folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, NoReturn, TypedDict, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from fetal_jax.runtime.progress import Progress
 from fetal_jax.train import skipping
 
 State = TypeVar('State')
+Action = TypeVar('Action')
 # The measurements of a step: name -> (sum, count), so that means over any number of steps and examples are exact.
 Sums = Mapping[str, tuple[jax.Array, jax.Array]]
 
@@ -24,15 +25,33 @@ _IN_FLIGHT = 4
 
 
 class Account(TypedDict, total=False):
-  """The measurements that are not logged yet, as JSON for a checkpoint.
+  """What the loop has not done yet at the step of a checkpoint, as JSON for it.
 
   Attributes:
-    unlogged: [sum, count] by name.
+    unlogged: measurements that are not logged, [sum, count] by name.
     skipped_steps: steps that were left out before that.
+    due: the means to be logged at this step, where its log line and its actions are still due: the run was asked to
+      stop before they were done.
   """
 
   unlogged: dict[str, list[float]]
   skipped_steps: int
+  due: dict[str, float]
+
+
+def logged_step(step: int, account: Account) -> int:
+  """Returns the last step whose rows stay where a run resumes from `step`: those of what is still due come again."""
+  return step - ('due' in account)
+
+
+def give_way() -> None:
+  """Raises `signals.Stopped` if this run was asked to stop; actions call it between two batches, before they write.
+
+  What is left of an action is done by the run that resumes. Of several processes none gives way, because all would have
+  to at the same place: they finish the action.
+  """
+  if signals.requested() and jax.process_count() == 1:
+    signals.stop()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +79,10 @@ class Schedule:
     step = before + self.steps_per_call
     return step >= self.steps or (every > 0 and step // every > before // every)
 
+  def due(self, actions: Sequence[tuple[int, Action]], before: int) -> list[Action]:
+    """Returns the actions, each with how often it comes, that are due as in `is_due`."""
+    return [action for every, action in actions if self.is_due(every, before)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Hooks(Generic[State]):
@@ -67,7 +90,8 @@ class Hooks(Generic[State]):
 
   Attributes:
     log: takes the step and the means since the last log, with `img_per_s`; returns a few words for the progress line.
-    actions: (every, action): `action(step, state)` after each `every` steps, and at the end.
+    actions: (every, action): `action(step, state)` after each `every` steps, and at the end. One that takes long calls
+      `give_way`.
     save: `save(step, state, account)` writes a checkpoint, after the actions; also at the end, and before an early
       stop. `account` belongs in the checkpoint.
   """
@@ -93,8 +117,9 @@ def train(
 
   Between two logs the host does not wait for the device, except that at most a few dispatches are under way. At logs,
   and before actions and checkpoints, the means since the last log are read and must be finite. When the run is asked
-  to stop, it finishes the dispatch and writes a checkpoint. Of several processes it is enough that one is asked: all
-  stop at the same step.
+  to stop, it finishes the dispatch and writes a checkpoint, which comes before actions that have not ended: the run that
+  resumes does what is due at that step first. Of several processes it is enough that one is asked: all stop at the same
+  step.
 
   Args:
     state: of step `schedule.start`; its buffers are donated to `update`.
@@ -103,7 +128,7 @@ def train(
     schedule: which steps, and how often to log and save.
     hooks: how to log and save, and what else to do.
     title: for progress and errors.
-    resumed: the `Account` of the checkpoint of `state`: with it an early stop changes no logged mean.
+    resumed: the `Account` of the checkpoint of `state`: with it an early stop changes no logged mean and no action.
     skip_nonfinite: how many steps `update` may leave out (see `skipping`) before this raises.
     log_seconds: least time between two plain lines where there is no terminal.
 
@@ -117,8 +142,18 @@ def train(
   start, steps = schedule.start, schedule.steps
   window = _Window(title, start, schedule.steps_per_call, skip_nonfinite, resumed or {})
   in_flight = _InFlight()
-  saved, clock = start, time.monotonic()
+
+  def stop(step: int) -> NoReturn:
+    how = 'with' if hooks.save else 'without'
+    signals.stop(f'{title} is at step {step} of {steps}, {how} a checkpoint', together=True)
+
   with signals.deferred(), Progress(title, steps, 'steps', done=start, log_seconds=log_seconds) as progress:
+    due = (resumed or {}).get('due')
+    if due is not None:
+      actions = schedule.due(hooks.actions, start - schedule.steps_per_call)
+      if not _log_and_act(start, state, due, hooks.log, actions, progress, in_flight):
+        stop(start)
+    saved, clock = start, time.monotonic()
     for before in range(start, steps, schedule.steps_per_call):
       with jax.profiler.StepTraceAnnotation('train', step_num=before):
         state, sums = update(state, next(batches))
@@ -127,27 +162,48 @@ def train(
 
       step = before + schedule.steps_per_call
       progress.tick(step)
-      actions = [action for every, action in hooks.actions if schedule.is_due(every, before)]
-      save_now = hooks.save is not None and schedule.is_due(schedule.save_every, before)
-      if actions or save_now or schedule.is_due(schedule.log_every, before):
+      actions = schedule.due(hooks.actions, before)
+      save_now = schedule.is_due(schedule.save_every, before)
+      if actions or (hooks.save and save_now) or schedule.is_due(schedule.log_every, before):
         means = window.means(step, saved)
         seconds = max(time.monotonic() - clock, 1e-9)
         means['img_per_s'] = (step - window.begun) * schedule.images_per_step / seconds
-        progress.update(step, hooks.log(step, means))
         window.close(step)
-        for action in actions:
-          action(step, state)
-        if hooks.save is not None and save_now:
+        if not _log_and_act(step, state, means, hooks.log, actions, progress, in_flight):
+          if hooks.save:
+            hooks.save(step, state, {**window.account(), 'due': means})
+          stop(step)
+        if hooks.save and save_now:
           hooks.save(step, state, window.account())
           saved = step
         clock = time.monotonic()  # actions do not count as training time
       if in_flight.stop and step < steps:
-        if hooks.save is not None and saved < step:
+        if hooks.save and saved < step:
           window.read(step, saved)
           hooks.save(step, state, window.account())
-        how = 'with' if hooks.save else 'without'
-        signals.stop(f'{title} is at step {step} of {steps}, {how} a checkpoint', together=True)
+        stop(step)
   return state
+
+
+def _log_and_act(
+  step: int,
+  state: State,
+  means: dict[str, float],
+  log: Callable[[int, dict[str, float]], str],
+  actions: Sequence[Callable[[int, State], None]],
+  progress: Progress,
+  in_flight: '_InFlight',
+) -> bool:
+  """Does what is due at `step`; returns whether all of it was done: false where actions gave way to a stop."""
+  if actions and in_flight.stop:
+    return False
+  progress.update(step, log(step, means))
+  try:
+    for action in actions:
+      action(step, state)
+  except signals.Stopped:
+    return False
+  return True
 
 
 class _InFlight:

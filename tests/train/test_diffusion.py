@@ -1,13 +1,20 @@
 """Checkpoints of the diffusion stage resume with the same data and settings alone; test_end_to_end.py runs the stage."""
 
+import itertools
 import pathlib
+import shutil
 import types
 
 import pytest
+from flax import linen as nn
+from helpers import tiny
 
 from fetal_jax import config as config_lib
+from fetal_jax import networks
+from fetal_jax.data import prepare
+from fetal_jax.runtime import metrics, signals
 from fetal_jax.runtime.errors import UserError
-from fetal_jax.train import diffusion
+from fetal_jax.train import diffusion, diffusion_actions
 
 FOLDER = pathlib.Path('checkpoints')
 
@@ -68,3 +75,44 @@ def test_a_log_is_written_whole_and_shown_in_a_few_words():
   assert log(10, means) == 'loss 0.1235, guide accuracy 0.5, img/s 1235'
   assert log.status == 'loss 0.1235, guide accuracy 0.5, img/s 1235'
   assert calls == ['check', (10, means)]
+
+
+class Guide(nn.Module):
+  """A guide that compiles in no time."""
+
+  @nn.compact
+  def __call__(self, x, t, train=False):
+    return nn.Dense(6)(x.reshape(len(x), -1))
+
+
+def test_a_stop_during_an_evaluation_changes_nothing(tmp_path, monkeypatch):
+  """At step 2, and at the last one, which is then not done before; the rows are those of a run that was never stopped."""
+  settings = ('train=guide', 'steps=4', 'steps_per_call=1', 'log_every=1', 'eval_every=2', 'batch_size=2')
+  config = tiny.make_config('--config.data.phantom_images=60', *(f'--config.diffusion.{s}' for s in settings))
+  monkeypatch.setattr(networks, 'make_diffusion_networks', lambda *_: {'guide': Guide()})
+  asked, rows = [], []
+  evaluation_batches = diffusion_actions.evaluation_batches
+
+  def batches(*args, **kwargs):
+    """The first batch, then a signal, if one is to come in this evaluation."""
+    for number, batch in enumerate(evaluation_batches(*args, **kwargs)):
+      if number == 1 and next(interrupts):
+        asked.append(1)
+      yield batch
+
+  monkeypatch.setattr(diffusion_actions, 'evaluation_batches', batches)
+  monkeypatch.setattr(signals, 'requested', lambda: len(asked) > 0)
+  prepare.run(config, tmp_path / 'prepared')
+  for name, stops in (('whole', ()), ('stopped', (2, 4))):
+    shutil.copytree(tmp_path / 'prepared', tmp_path / name)
+    interrupts = itertools.chain([True, False, True] if stops else [], itertools.repeat(False))
+    for at in stops:
+      with pytest.raises(signals.Stopped, match=f'diffusion is at step {at} of 4, with a checkpoint'):
+        diffusion.run(config, tmp_path / name)
+      asked.clear()
+    assert diffusion.run(config, tmp_path / name)
+    assert not diffusion.run(config, tmp_path / name)
+    found = metrics.read_metrics(tmp_path / name / 'logs' / 'diffusion' / 'metrics.jsonl')
+    rows.append([{name: value for name, value in row.items() if name != 'img_per_s'} for row in found])
+  assert rows[0] == rows[1]
+  assert [row['step'] for row in rows[0]] == [1, 2, 2, 3, 4, 4]

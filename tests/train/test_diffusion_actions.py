@@ -5,9 +5,11 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from PIL import Image
 
 from fetal_jax.data.loader import Source
+from fetal_jax.runtime import signals
 from fetal_jax.runtime.devices import make_mesh
 from fetal_jax.train import diffusion_actions
 
@@ -79,3 +81,27 @@ def test_the_guide_takes_part_where_previews_are_guided(tmp_path):
   draw = diffusion_actions.preview(*arguments, per_class=1, guided=True)
   draw(1, types.SimpleNamespace(ema=(jnp.zeros(()),), params={'guide': jnp.zeros(()), 'unet': jnp.zeros(())}))
   assert set(seen) == {'unet', 'guide'}
+
+
+def test_previews_give_way_between_classes(monkeypatch, tmp_path):
+  """Asked to stop within the second class, nothing is written and the third is not drawn; then all is drawn alike."""
+  drawn = []
+
+  def sample(params, keys, labels):
+    jax.debug.callback(lambda labels: drawn.append(labels.tolist()), labels)
+    noise = jax.vmap(lambda key: jax.random.uniform(key, (4, 4, 1)))(keys)
+    return (255 * noise).astype(jnp.uint8)
+
+  writer, state = Writer(), types.SimpleNamespace(ema=(jnp.zeros(()),), params={})
+  draw = diffusion_actions.preview(
+    sample, ('a', 'b', 'c'), make_mesh(), jax.random.key(0), writer, tmp_path, per_class=2, guided=False
+  )
+  draw(1, state)
+  assert drawn == [[0, 0], [1, 1], [2, 2]]
+  assert len(np.unique(writer.images[1]['samples'])) > 50  # no image is another's
+  monkeypatch.setattr(signals, 'requested', lambda: len(drawn) == 5)
+  with pytest.raises(signals.Stopped):
+    draw(2, state)
+  assert len(drawn) == 5
+  assert [path.name for path in tmp_path.iterdir()] == ['step_0000001.png']
+  assert list(writer.images) == [1]

@@ -148,9 +148,70 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(monkeypatch, at):
   _, rest = run(
     stops.loss, start=step, steps_per_call=1, log_every=4, save_every=5, save=stops.save, resumed=account
   )
-  assert rest == [row for row in logged if row[0] > step]
+  assert rest == [row for row in logged if row[0] > loop.logged_step(step, account)]
   assert {s for s, _, _ in stops.saved} == {5, 10, 12, at + 1}
-  assert before == [s for s in (4, 8) if s <= step]  # what is due is done before
+  assert before == [s for s in (4, 8) if s < step]  # what is due at this step is left to the run that resumes
+
+
+def interrupted(monkeypatch, at, during):
+  """Trains 12 steps with actions after each 4, asked to stop within step `at` or (`during`) in the action after it.
+
+  Returns:
+    The actions before the stop, the account of its checkpoint, then of the run that resumes: actions, logs; and the steps
+    of all checkpoints.
+  """
+  stops, first = Stops(monkeypatch, None if during else at - 1), ([], [])
+  done = first
+
+  def act(step, state):
+    for batch in range(3):
+      loop.give_way()
+      stops.asked |= during and done is first and (step, batch) == (at, 1)
+    done[-1].append((step, state))
+
+  def train(**more):
+    actions = [(4, lambda step, state: done[0].append((step, 'quick'))), (4, act)]
+    return run(stops.loss, steps_per_call=1, save_every=6, save=stops.save, actions=actions, **more)
+
+  with pytest.raises(signals.Stopped, match=f'test is at step {at} of 12, with a checkpoint'):
+    train()
+  done = ([], [])
+  step, state, account = stops.saved[-1]
+  assert step == state == at
+  stops.asked, stops.at = False, None
+  _, logged = train(start=at, resumed=json.loads(json.dumps(account)))
+  return first, account, done, logged, [step for step, _, _ in stops.saved]
+
+
+@pytest.mark.parametrize('during', [False, True])
+@pytest.mark.parametrize('at', [4, 8, 12])
+def test_a_stop_does_not_wait_for_actions(monkeypatch, at, during):
+  """The checkpoint comes first; the run that resumes does what was due at its step, also at the last one."""
+  stops = Stops(monkeypatch, None)
+  _, whole = run(stops.loss, steps_per_call=1, save_every=6, save=stops.save)
+  (quick, act), account, (quick_later, act_later), logged, saved = interrupted(monkeypatch, at, during)
+  rest = [(step, step) for step in (4, 8, 12) if step >= at]
+  assert act == [(step, step) for step in (4, 8, 12) if step < at]
+  assert quick == [(step, 'quick') for step in (4, 8, 12) if step < at + during]
+  assert act_later == rest
+  assert quick_later == [(step, 'quick') for step, _ in rest]
+  assert logged == [row for row in whole if row[0] >= at]
+  assert loop.logged_step(at, account) == at - 1  # the rows of this step are written anew
+  assert saved == sorted({6, at, 12})
+
+
+def test_a_run_that_makes_up_for_actions_may_be_stopped_again(monkeypatch):
+  asked, saved, acted = [], [], []
+  monkeypatch.setattr(signals, 'requested', lambda: bool(asked))
+  due = {'unlogged': {}, 'skipped_steps': 0, 'due': {'loss': 2.0, 'img_per_s': 3.0}}
+  arguments = {'start': 12, 'save': lambda *checkpoint: saved.append(checkpoint), 'resumed': due}
+  asked.append(1)
+  with pytest.raises(signals.Stopped, match='test is at step 12 of 12'):
+    run(float, actions=[(4, lambda step, state: acted.append(step))], **arguments)
+  assert acted == []
+  asked.clear()
+  _, logged = run(float, actions=[(4, lambda step, state: acted.append(step))], **arguments)
+  assert (acted, logged, saved) == ([12], [(12, 2.0)], [])  # its checkpoint is there
 
 
 def test_a_run_that_is_done_is_not_stopped(monkeypatch):
@@ -169,6 +230,15 @@ def test_no_checkpoint_is_written_of_what_is_not_finite(monkeypatch):
       save_every=12,
     )
   assert stops.saved == []
+
+
+def test_of_several_processes_none_gives_way(monkeypatch):
+  """Each would do so at a place of its own; together they finish the action, and stop at the same step."""
+  monkeypatch.setattr(signals, 'requested', lambda: True)
+  with pytest.raises(signals.Stopped):
+    loop.give_way()
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  loop.give_way()
 
 
 def test_of_several_processes_one_is_enough(monkeypatch):
