@@ -97,18 +97,19 @@ def _memory(plan: Plan) -> list[str]:
       cells.append(f'{"" if fits else "! "}{size(state + column.activations[i])}')
       if not fits:
         advice.append(
-          f'! {memory.what} on {column.device.name}: {_remedy(memory, column.activations[i], room)}'
+          f'! {memory.what} on {column.device.name}: '
+          f'{_remedy(memory, column.activations[i], room, column.device.count)}'
         )
     rows.append((f'{memory.what}, batch {memory.batch}', size(memory.state), *cells))
   return [*table(rows, left=1), *advice]
 
 
-def _remedy(memory: Memory, activations: float, room: float) -> str:
-  """Returns the setting with which it fits."""
+def _remedy(memory: Memory, activations: float, room: float, devices: int) -> str:
+  """Returns the setting with which it fits: of each part, every device computes the same number of images."""
   if memory.what == 'diffusion':
     whole = activations * memory.parts
     for parts in range(memory.parts + 1, memory.batch + 1):
-      if memory.batch % parts == 0 and whole / parts <= room:
+      if memory.batch % (parts * devices) == 0 and whole / parts <= room:
         return f'--config.diffusion.microbatches={parts}, or fewer with --config.diffusion.remat=true'
     return '--config.diffusion.remat=true, and more devices with --config.mesh.fsdp'
   if memory.what == 'sample':

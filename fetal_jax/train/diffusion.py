@@ -135,7 +135,8 @@ def _build(config: ml_collections.ConfigDict, data: prepared.Prepared) -> _Train
   """Builds the networks and their training step for the prepared data."""
   diffusion = config.diffusion
   mesh = devices.make_mesh(config.mesh.data, config.mesh.fsdp)
-  devices.check_batch(mesh, diffusion.batch_size // diffusion.microbatches, 'diffusion.batch_size')
+  each = ' / config.diffusion.microbatches' if diffusion.microbatches > 1 else ''
+  devices.check_batch(mesh, diffusion.batch_size // diffusion.microbatches, f'diffusion.batch_size{each}')
   nets = networks.make_diffusion_networks(config, len(data.records.class_names))
   optimizers, rates = diffusion_step.make_optimizers(config), tuple(diffusion.ema_rates)
   key_init, key_train, key_held_out, key_preview = jax.random.split(stage_key(config.seed, 'diffusion'), 4)

@@ -160,6 +160,24 @@ def test_what_does_not_fit_gets_advice(made):
 
 
 @pytest.mark.parametrize(
+  ('devices', 'advice'),
+  [
+    (1, 'microbatches=6,'),
+    (2, 'microbatches=6,'),
+    (3, 'microbatches=8,'),
+    (4, 'microbatches=6,'),
+    (5, 'remat=true, and more devices'),
+  ],
+)
+def test_advised_parts_divide_by_the_devices(devices, advice):
+  """A batch of 24 that must be split in at least five: 24 / 6 images are one a device on four, and none on five."""
+  memory = stages.Memory('diffusion', None, 0, batch=24, parts=1)
+  assert page._remedy(memory, activations=5.0, room=1.0, devices=devices).startswith(
+    f'--config.diffusion.{advice}'
+  )
+
+
+@pytest.mark.parametrize(
   ('arguments', 'total', 'origin'),
   [
     ((), 12_400, 'as published'),

@@ -24,5 +24,7 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path):
   caught_up.write(tmp_path, 40)
   path = tmp_path / 'diffusion' / 'caught_up.json'
   path.write_text(path.read_text().replace('40', '41'))
-  with pytest.raises(DamagedFile, match=r'caught_up\.json.*delete it: evaluation and previews are done again'):
+  with pytest.raises(
+    DamagedFile, match=r'caught_up\.json.*delete it: evaluation and previews are done again'
+  ):
     caught_up.has(tmp_path, 40)
