@@ -15,14 +15,18 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fetal_jax.data.brightness import Brightness
 from fetal_jax.data.problems import Problems
+from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.progress import Progress
 
 RECORDS_A_READ = 64
 RESIZES = ('stretch', 'pad', 'crop')
 
 FORMATS = ('PNG', 'JPEG', 'BMP', 'TIFF', 'GIF', 'WEBP')  # Pillow knows more, some of which run programs
-# Of an encoded image: what Pillow's limit of pixels takes as 16-bit RGB, not compressed.
-MAX_BYTES = 512 * 2**20
+MAX_PIXELS = 2**25  # such as 5792 x 5792; an ultrasound machine's have less than 2^21
+MAX_SIDE = 65_535  # in pixels; tables for resizing grow with it
+# What a thread takes at most while it decodes, beside the encoded image: MAX_PIXELS x BYTES_A_PIXEL, 512 MiB.
+BYTES_A_PIXEL = 16
+MAX_BYTES = 256 * 2**20  # of an encoded image: as many pixels in 16-bit RGB, not compressed
 
 
 class BadImage(ValueError):
@@ -48,13 +52,13 @@ def open_image(encoded: bytes) -> Image.Image:
   It is turned as its EXIF data says. A PNG's checksums are verified, so what is read is what was written; other formats have none.
 
   Raises:
-    BadImage or anything else: the bytes are no image, not a whole one, several in one file, or have more pixels
-      than `PIL.Image.MAX_IMAGE_PIXELS` (a small file that fills the memory).
+    BadImage or anything else: the bytes are no image, not a whole one, several in one file, or have more than
+      `MAX_PIXELS` pixels or `MAX_SIDE` a side (a small file that fills the memory), which is known before decoding.
   """
   image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-  pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-  if limit and pixels > limit:
-    raise BadImage(f'{image.width} x {image.height} pixels, over the limit of {limit:,} in all')
+  if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+    limits = f'{MAX_PIXELS:,} in all and {MAX_SIDE:,} a side'
+    raise BadImage(f'{image.width} x {image.height} pixels, over the limit of {limits}')
   # JPEGs of telephones have more frames too: a preview, a map of brightness. The first is the photograph.
   frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
   if frames > 1:
@@ -63,6 +67,8 @@ def open_image(encoded: bytes) -> Image.Image:
     image.verify()  # reads the checksums, which load() passes over, and closes the image
     image = Image.open(io.BytesIO(encoded), formats=FORMATS)
   image.load()
+  if image.format == 'WEBP':
+    return _upright(image.copy())  # without the decoder, which holds as much again twice over
   return _upright(_plain_tiff(image) if image.format == 'TIFF' else image)
 
 
@@ -149,11 +155,13 @@ def decode(
 def _eight_bit(image: Image.Image) -> Image.Image:
   """Returns the image as opaque 8-bit grey or RGB."""
   if image.mode.startswith(('I', 'F')):
-    values = np.asarray(sixteen_bit(image)).astype(np.int64)
+    values = np.asarray(sixteen_bit(image)).astype(np.uint32)
     values[values == image.info.get('transparency')] = 0
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    values += 128
+    values //= 257
+    return Image.fromarray(values.astype(np.uint8))
   if image.has_transparency_data:
-    image = image.convert('RGBA')
+    image = image if image.mode == 'RGBA' else image.convert('RGBA')
     return Image.alpha_composite(Image.new('RGBA', image.size, (0, 0, 0, 255)), image).convert('RGB')
   return image if image.mode in ('L', 'RGB') else image.convert('RGB')
 
@@ -169,12 +177,12 @@ def _brightest_of_sixteen_bits(image: Image.Image, encoded: bytes) -> int | None
 
 def sixteen_bit(image: Image.Image) -> Image.Image:
   """Returns a grey image of any integers (Pillow's modes `I...`) with 16 bits; BadImage if its values do not fit."""
-  values = np.asarray(image)
   if image.mode == 'F':
     raise BadImage('floating-point pixels; save it with 8 or 16 bits')
+  values = np.asarray(image)
   if values.min() < 0 or values.max() > 65535:
     raise BadImage(f'grey values from {values.min()} to {values.max()}; save it with 8 or 16 bits')
-  return Image.fromarray(values.astype(np.uint16))
+  return Image.fromarray(values.astype(np.uint16, copy=False))
 
 
 def decode_all(
@@ -187,6 +195,8 @@ def decode_all(
   brightness: Brightness | None = None,
 ) -> None:
   """Decodes N images into `out`, in order, on `workers` threads (0: one a core), showing progress.
+
+  Memory: at most `MAX_PIXELS` x `BYTES_A_PIXEL` a thread, and the encoded images that wait, four a thread.
 
   Args:
     images: N pairs (name, encoded bytes), read by one thread and only as far ahead as the workers need.
@@ -209,6 +219,10 @@ def decode_all(
       out[i] = decode(encoded, image_size, channels, resize, brightness=brightness)
     except BadImage as error:
       return name, error
+    except MemoryError as error:
+      raise UserError(
+        f'image {name}: not enough memory to decode it; scale it down, free memory, or lower --config.data.num_workers'
+      ) from error
     return None
 
   def finish(future: Any) -> None:

@@ -2,6 +2,7 @@ import io
 import pathlib
 import struct
 import threading
+import tracemalloc
 import warnings
 import zlib
 
@@ -253,14 +254,48 @@ def test_a_bomb_is_refused_by_its_header(width, height, recwarn):
   assert not recwarn
 
 
-def test_the_limit_of_pixels_is_pillows(monkeypatch):
-  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 48)
+@pytest.mark.parametrize('limit', ['MAX_PIXELS', 'MAX_SIDE'])
+def test_the_limit_of_pixels(monkeypatch, limit):
+  most = {'MAX_PIXELS': 48, 'MAX_SIDE': 8}[limit]
+  monkeypatch.setattr(decode, limit, most)
   assert decode.decode(png(RAMP), 8, 1).any()
-  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 47)
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    with pytest.raises(decode.BadImage, match='8 x 6 pixels, over the limit of 47'):
-      decode.decode(png(RAMP), 8, 1)
+  monkeypatch.setattr(decode, limit, most - 1)
+  with pytest.raises(decode.BadImage, match='8 x 6 pixels, over the limit of '):
+    decode.decode(png(RAMP), 8, 1)
+
+
+@pytest.mark.parametrize(
+  ('width', 'height', 'bits'), [(9459, 9459, 16), (1, 80_000_000, 8), (70_000, 1, 8), (5793, 5793, 8)]
+)
+def test_what_would_fill_the_memory_is_refused_before_it_is_decoded(width, height, bits):
+  header = struct.pack('>4sIIBBBBB', b'IHDR', width, height, bits, 0, 0, 0, 0)
+  image = b'\x89PNG\r\n\x1a\n' + struct.pack('>I', 13) + header + struct.pack('>I', zlib.crc32(header))
+  image += struct.pack('>I4s', 1000, b'IDAT')  # and none of it is there
+  said = refusal(decode.decode_all, [('a/bomb', image)], np.empty((1, 8, 8, 1), np.uint8))
+  limits = '33,554,432 in all and 65,535 a side'
+  assert said.startswith(f'image a/bomb is damaged ({width} x {height} pixels, over the limit of {limits})')
+
+
+@pytest.mark.parametrize(('format', 'dtype'), [('PNG', np.uint16), ('TIFF', np.uint16), ('TIFF', np.int32)])
+def test_sixteen_bits_take_the_memory_that_is_promised(format, dtype):
+  file = io.BytesIO()
+  Image.fromarray(np.full((512, 1024), 515, dtype)).save(file, format)
+  tracemalloc.start()  # sees NumPy's arrays; Pillow's images take 4 bytes a pixel beside them
+  try:
+    assert (decode.decode(file.getvalue(), 8, 1) == 2).all()
+    peak = tracemalloc.get_traced_memory()[1] - 2 * len(file.getvalue())
+  finally:
+    tracemalloc.stop()
+  assert peak <= (decode.BYTES_A_PIXEL - 4) * 512 * 1024
+
+
+def test_an_image_that_finds_no_memory_is_named(monkeypatch):
+  def decode_none(*args, **kwargs):
+    raise MemoryError
+
+  monkeypatch.setattr(decode, 'decode', decode_none)
+  said = refusal(decode.decode_all, [('a/large', b'')], np.empty((1, 8, 8, 1), np.uint8))
+  assert said.startswith('image a/large: not enough memory to decode it; ')
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 3000), (3000, 1)])

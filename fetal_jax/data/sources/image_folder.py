@@ -238,12 +238,12 @@ def read_patients(
     return None
 
   try:
-    content = pathlib.Path(csv_path).read_bytes()
+    with open(csv_path, 'rb') as f:
+      table.read(f, f'{csv_path}', columns=('image', 'patient'), separator=',', why_refused=why_refused)
   except OSError as error:
     raise UserError(
       f'{csv_path}: cannot be read ({error.strerror}); set --config.data.patients_csv to a CSV file'
     ) from error
-  table.read(content, f'{csv_path}', columns=('image', 'patient'), separator=',', why_refused=why_refused)
   names = [image_name(path, folder) for paths in images.values() for path in paths]
   without = [name for name in names if name not in patients]
   if without:

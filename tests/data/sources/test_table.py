@@ -2,6 +2,7 @@
 
 import csv
 import io
+import tracemalloc
 
 import pytest
 from helpers.hostile import or_refused, refusal, repeatable
@@ -15,7 +16,8 @@ from fetal_jax.runtime.errors import UserError
 
 def read(content, **kwargs):
   arguments = {'columns': ('a', 'b'), 'separator': ';', 'why_refused': lambda line, row: None, **kwargs}
-  return table.read(content, 'some.csv', **arguments)
+  cells_of = table.read(content, 'some.csv', **arguments)
+  return [dict(zip(cells_of, cells, strict=True)) for cells in zip(*cells_of.values(), strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -34,8 +36,9 @@ def test_what_spreadsheets_do_to_a_table(content):
   assert read(content) == [{'a': '1', 'b': '2'}, {'a': '3', 'b': '4'}]
 
 
-def test_columns_are_found_by_name_and_others_kept():
-  assert read('b;ö;a\n1;"x;""y""";2\n'.encode()) == [{'b': '1', 'ö': 'x;"y"', 'a': '2'}]
+def test_columns_are_found_by_name():
+  assert read('b;ö;a\n1;"x;""y""";2\n'.encode()) == [{'a': '2', 'b': '1'}]
+  assert read('b;ö;a\n1;"x;""y""";2\n'.encode(), columns=('ö',)) == [{'ö': 'x;"y"'}]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,10 @@ def test_columns_are_found_by_name_and_others_kept():
     ('a;b\n1;2\n'.encode('utf-16'), 'line 1: not UTF-8 text (byte 0)'),
     ('a;b\n1;2\n'.encode('utf-16-le'), "no column a, b"),
     (b'a;b\n1;' + b'x' * 301, "line 2: column 'b' has 301 characters, over the limit of 300"),
-    (b'a;b\n1;' + b'x' * 200_000, 'line 2: no CSV (field larger than field limit'),
+    (b'a;b\n1;' + b'x' * 200_000, 'line 2: a row of more than 65,536 characters; shorten it, or mend its quotes'),
+    (b'a;b\n1;2\n3;"' + b'5;6\n' * 20_000, 'line 3: a row of more than 65,536 characters'),
+    (b'a;b\n' + b'\n' * 500_000, 'some.csv: more than 500,000 lines, the limit for a table; split it'),
+    ('\ufeffa;b\n1;ü\n'.encode() + b'\xff;2', 'line 3: not UTF-8 text (byte 12)'),
   ],
 )  # fmt: skip
 def test_what_is_refused(content, message):
@@ -67,7 +73,59 @@ def test_what_is_refused(content, message):
 
 def test_a_table_too_large_to_be_one(monkeypatch):
   monkeypatch.setattr(table, 'MAX_BYTES', 10)
-  assert 'some.csv: 11 bytes, over the limit of 10' in refusal(read, b'a;b\n1;2\n3;4')
+  assert 'some.csv: more than 10 bytes, the limit for a table; split it' in refusal(read, b'a;b\n1;2\n3;4')
+
+
+@pytest.mark.parametrize(
+  'rows',
+  [
+    pytest.param((b'a', 10**9), id='rows of one cell'),
+    pytest.param((b'1;2', 10**9), id='good rows'),
+    pytest.param((b'1;2;' + b';' * 60_000, 10**6), id='rows of many cells'),
+    pytest.param((b'"' + b'x' * 300, 10**8), id='an open quote'),
+    pytest.param((b'', 10**9), id='no rows at all'),
+  ],
+)
+def test_a_table_without_end_is_refused_before_it_fills_the_memory(rows, monkeypatch):
+  for limit in ('MAX_LINES', 'MAX_BYTES', 'MAX_CHARACTERS'):
+    monkeypatch.setattr(table, limit, getattr(table, limit) // 50)
+  line, count = rows
+  line += b'\n'
+
+  class Endless(io.RawIOBase):
+    """A header and so many rows, of which the bytes are made when they are read."""
+
+    def __init__(self):
+      self.left, self.rest = count, b'a;b;' + b'c;' * 60_000 + b'\n' if b';;' in line else b'a;b\n'
+
+    def readable(self):
+      return True
+
+    def readinto(self, buffer):
+      if not self.rest and self.left:
+        some = min(self.left, 1 + 10_000 // len(line))
+        self.rest, self.left = line * some, self.left - some
+      part, self.rest = self.rest[: len(buffer)], self.rest[len(buffer) :]
+      buffer[: len(part)] = part
+      return len(part)
+
+  tracemalloc.start()
+  try:
+    said = refusal(read, io.BufferedReader(Endless()))
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  assert said.startswith('some.csv')
+  assert len(said) < 1000
+  assert peak < 10 * 2**20
+
+
+def test_a_few_long_cells_do_not_make_every_row_long(monkeypatch):
+  """Records are arrays of text, in which all have the length of the longest."""
+  monkeypatch.setattr(table, 'MAX_CHARACTERS', 1000)
+  assert len(read(b'a;b\n' + b'x' * 90 + b';1\n' + b'1;2\n' * 9)) == 10
+  said = refusal(read, b'a;b\n' + b'x' * 90 + b';1\n' + b'1;2\n' * 10)
+  assert 'some.csv: 11 rows and cells of up to 90 characters (column a) are too much for one table' in said
 
 
 def test_the_first_refused_row_is_said_and_how_many_more():

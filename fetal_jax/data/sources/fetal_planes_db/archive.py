@@ -7,6 +7,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO, cast
 
 from fetal_jax.data import decode
 from fetal_jax.data.problems import Problems
@@ -51,7 +52,8 @@ class Archive:
       found = 'no' if not tables else f'{len(tables)} files'
       raise UserError(f'{path}: {found} {CSV_NAME} inside; give a zip or a folder with one, as published')
     self._check([tables[0]])
-    self.records: Records = parse_metadata(self.read(tables[0], table.MAX_BYTES), f'{path}: {tables[0]}')
+    with self._opened(tables[0], table.MAX_BYTES) as f:
+      self.records: Records = parse_metadata(f, f'{path}: {tables[0]}')
     known = set(self.records.names.tolist())
     self.images: dict[str, str] = {}
     unlisted = 0
@@ -77,16 +79,26 @@ class Archive:
 
   def read(self, member: str, limit: int = decode.MAX_BYTES) -> bytes:
     """Reads a member; UserError, naming it, if it is damaged or has more than `limit` bytes."""
+    with self._opened(member, limit) as f:
+      return f.read(self._size(member) + 1)  # without a limit it unpacks first, and then looks at the size
+
+  def _size(self, member: str) -> int:
+    return self._infos[member].file_size if self._zip else (self._path / member).stat().st_size
+
+  @contextlib.contextmanager
+  def _opened(self, member: str, limit: int) -> Iterator[BinaryIO]:
+    """Opens a member; UserError, naming it, if it is damaged or has more than `limit` bytes."""
     try:
-      size = self._infos[member].file_size if self._zip else (self._path / member).stat().st_size
-      if size <= limit:
-        if not self._zip:
-          return (self._path / member).read_bytes()
-        with self._zip.open(self._infos[member]) as f:
-          return f.read(size + 1)  # read() without a limit unpacks first, and then looks at the size
+      if (size := self._size(member)) > limit:
+        raise UserError(
+          f'{self._path}: {member} has {size:,} bytes, over the limit of {limit:,}; get a new copy'
+        )
+      with self._zip.open(self._infos[member]) if self._zip else open(self._path / member, 'rb') as f:
+        yield cast(BinaryIO, f)
+    except UserError:
+      raise
     except DAMAGED as error:
       raise UserError(f'{self._path}: {member} cannot be read ({error}); get a new copy of it') from error
-    raise UserError(f'{self._path}: {member} has {size:,} bytes, over the limit of {limit:,}; get a new copy')
 
   def _check(self, members: list[str]) -> None:
     """Refuses members of a zip that cannot be read, or had better not be."""

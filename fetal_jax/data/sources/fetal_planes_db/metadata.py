@@ -1,6 +1,7 @@
 """FETAL_PLANES_DB's table of metadata: what a row says, and what may be wrong with it."""
 
 import pathlib
+from typing import BinaryIO
 
 from fetal_jax.data import records as records_lib
 from fetal_jax.data.sources import table
@@ -38,19 +39,19 @@ def read_metadata(csv_path: files.PathLike) -> records_lib.Records:
   """
   path = pathlib.Path(csv_path)
   try:
-    content = path.read_bytes()
+    with open(path, 'rb') as f:
+      return parse_metadata(f, str(path))
   except OSError as error:
     raise UserError(f'{path}: cannot be read ({error.strerror}); give the path of {CSV_NAME}') from error
-  return parse_metadata(content, str(path))
 
 
-def parse_metadata(content: bytes, where: str) -> records_lib.Records:
-  """Reads a file's bytes as `read_metadata` does; `where` is how errors name the file."""
+def parse_metadata(content: bytes | BinaryIO, where: str) -> records_lib.Records:
+  """Reads a file, or its bytes, as `read_metadata` does; `where` is how errors name the file."""
   label_of = {plane: label for label, plane in enumerate(PLANES.values())}
   seen: dict[str, int] = {}
 
   def why_refused(line: int, row: dict[str, str]) -> str | None:
-    name = _image_name(row)
+    name = _image_name(row['Image_name'])
     for column in ('Image_name', 'Patient_num'):
       if not row[column]:
         return f'column {column} is empty; fill it or delete the row'
@@ -64,20 +65,19 @@ def parse_metadata(content: bytes, where: str) -> records_lib.Records:
       return f'column Train is {row["Train"]!r}; write 1 (train) or 0 (test)'
     return None
 
-  rows = table.read(content, where, columns=COLUMNS, separator=SEPARATOR, why_refused=why_refused)
+  cells = table.read(content, where, columns=COLUMNS, separator=SEPARATOR, why_refused=why_refused)
   return records_lib.make(
-    [_image_name(row) for row in rows],
-    [label_of[row['Plane']] for row in rows],
-    [row['Patient_num'] for row in rows],
+    [_image_name(name) for name in cells['Image_name']],
+    [label_of[plane] for plane in cells['Plane']],
+    cells['Patient_num'],
     CLASS_NAMES,
-    brain_planes=[row['Brain_plane'] for row in rows],
-    operators=[row['Operator'] for row in rows],
-    machines=[row['US_Machine'] for row in rows],
-    official_train=[row['Train'] == '1' for row in rows],
+    brain_planes=cells['Brain_plane'],
+    operators=cells['Operator'],
+    machines=cells['US_Machine'],
+    official_train=[train == '1' for train in cells['Train']],
   )
 
 
-def _image_name(row: dict[str, str]) -> str:
-  """Returns the image's name without the extension that some tables give it."""
-  name = row['Image_name']
+def _image_name(name: str) -> str:
+  """Returns an image's name without the extension that some tables give it."""
   return next((name[: -len(end)] for end in EXTENSIONS if name.lower().endswith(end)), name)
