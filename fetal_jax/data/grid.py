@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from fetal_jax.data.spellings import short
+
 MARGIN = 2  # pixels around every cell
 FONT_SIZE = 12  # pixels; lower rows get no label
 
@@ -30,7 +32,7 @@ def grid(images: UInt8[np.ndarray, 'r c h w ch'], row_labels: Sequence[str] | No
   if row_labels is not None and len(row_labels) != rows:
     raise ValueError(f'{len(row_labels)} labels for {rows} rows')
 
-  labels = row_labels if row_labels is not None and height >= FONT_SIZE else []
+  labels = list(map(short, row_labels)) if row_labels is not None and height >= FONT_SIZE else []
   font = ImageFont.load_default(FONT_SIZE)
   left = max([math.ceil(font.getlength(text)) + 2 * MARGIN for text in labels], default=0)
 

@@ -27,6 +27,13 @@ def several(names: Iterable[str], spelling: Callable[[str], str]) -> list[tuple[
   return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
+def short(name: str, most: int = 28) -> str:
+  """Returns a name as it fits beside a picture: on one line, and without its middle where it is long."""
+  line = ''.join(character if character.isprintable() else ' ' for character in name)
+  end = most // 2 - 1
+  return line if len(line) <= most else f'{line[: most - end - 1]}…{line[-end:]}'
+
+
 def warnings(records: Records) -> list[str]:
   """Returns what must be said of the patients and the classes of a data set."""
   said = []

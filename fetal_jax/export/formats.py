@@ -5,7 +5,7 @@ import itertools
 import json
 import pathlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +14,9 @@ from jaxtyping import UInt8
 
 from fetal_jax.data import decode
 from fetal_jax.data.sources.fetal_planes_db.metadata import COLUMNS, CSV_NAME, PLANES, SEPARATOR
-from fetal_jax.export.select import Selection
+from fetal_jax.export import names
+from fetal_jax.export.select import Example, Selection
+from fetal_jax.runtime import escape
 from fetal_jax.runtime.records import to_json
 
 IMAGES_A_BATCH = 256
@@ -29,8 +31,9 @@ def write_png(selection: Selection, folder: pathlib.Path) -> None:
   What a drawn image does not have is filled so:
 
     Patient_num: a number of its own for every image, round * 10,000,000 + index.
+    Image_name: as drawn; with a number for a class whose name is no name of a file.
     Plane: FETAL_PLANES_DB's value for its classes (such as `Fetal brain`); other data sets' class names as
-      they are.
+      they are, after `class ` where a reader would take them for a number, a missing value or a formula.
     Brain_plane: `Not A Brain` for the classes of FETAL_PLANES_DB that are none, else `Other` (not known).
     Operator, US_Machine: `Synthetic`.
     Train: 1.
@@ -38,36 +41,57 @@ def write_png(selection: Selection, folder: pathlib.Path) -> None:
   images = folder / 'Images'
   images.mkdir()
   is_planes_db = set(selection.class_names) <= set(PLANES)
+  cells, stem = names.cells(selection.class_names), _stems(selection)
   with open(folder / CSV_NAME, 'w', newline='', encoding='utf-8') as f:
     table = csv.writer(f, delimiter=SEPARATOR, lineterminator='\n')
     table.writerow([*COLUMNS[:-1], f'{COLUMNS[-1]} '])
     for example in selection.examples():
-      (images / f'{example.name}.png').write_bytes(example.png)
+      (images / f'{stem(example)}.png').write_bytes(example.png)
       name = selection.class_names[example.label]
       patient = example.round * PATIENTS_A_ROUND + example.index
-      plane = PLANES[name] if is_planes_db else name
+      plane = PLANES[name] if is_planes_db else cells[example.label]
       brain_plane = 'Not A Brain' if is_planes_db and name != 'brain' else 'Other'
-      table.writerow([example.name, patient, plane, brain_plane, 'Synthetic', 'Synthetic', '1 '])
+      table.writerow([stem(example), patient, plane, brain_plane, 'Synthetic', 'Synthetic', '1 '])
 
 
 def write_imagefolder(selection: Selection, folder: pathlib.Path) -> None:
   """Writes Hugging Face's imagefolder: `train/<class>/<name>.png`, train/metadata.csv and a dataset card.
 
+  Labels are class names or, where a reader would take one of them for something else, numbers in the card's order, see
+  `names.labels`. A class whose name is no folder's name everywhere lies in `class_<label>`.
   `load_dataset('<folder>')` reads the card, whose features make the labels, taken from metadata.csv, a ClassLabel
   in this project's order. https://huggingface.co/docs/datasets/image_dataset
   """
   train = folder / 'train'
+  class_names, stem = selection.class_names, _stems(selection)
+  folders = dict(zip(class_names, names.folders(class_names), strict=True))
+  labels, _ = names.labels(class_names)
   for name in selection.counts():
-    (train / name).mkdir(parents=True)
+    (train / folders[name]).mkdir(parents=True)
   with open(train / 'metadata.csv', 'w', newline='', encoding='utf-8') as f:
     table = csv.writer(f, lineterminator='\n')
     table.writerow(['file_name', 'label', 'round', 'index'])
     for example in selection.examples():
-      label = selection.class_names[example.label]
-      file_name = f'{label}/{example.name}.png'
+      name = class_names[example.label]
+      file_name = f'{folders[name]}/{stem(example)}.png'
       (train / file_name).write_bytes(example.png)
-      table.writerow([file_name, label, example.round, example.index])
+      table.writerow([file_name, labels[example.label], example.round, example.index])
   (folder / 'README.md').write_text(_card(selection), encoding='utf-8')
+
+
+def _stems(selection: Selection) -> Callable[[Example], str]:
+  """Returns what names an image's file without extension: its own name, or its class by number."""
+  class_names = selection.class_names
+  plain = [name == folder for name, folder in zip(class_names, names.folders(class_names), strict=True)]
+
+  def stem(example: Example) -> str:
+    return (
+      example.name
+      if plain[example.label]
+      else f'round{example.round}_class_{example.label}_{example.index:05d}'
+    )
+
+  return stem
 
 
 def write_npz(selection: Selection, file: pathlib.Path, *, rgb: bool = False) -> None:
@@ -82,7 +106,7 @@ def write_npz(selection: Selection, file: pathlib.Path, *, rgb: bool = False) ->
   """
   channels = 3 if rgb else selection.channels
   shape = (len(selection), selection.image_size, selection.image_size, channels)
-  labels, names, rounds, indices = [], [], [], []
+  labels, image_names, rounds, indices = [], [], [], []
   with zipfile.ZipFile(file, 'w', zipfile.ZIP_STORED) as archive:
     with _member(archive, 'arr_0') as f, ThreadPoolExecutor() as pool:
       header = {'descr': '|u1', 'fortran_order': False, 'shape': shape}
@@ -96,12 +120,12 @@ def write_npz(selection: Selection, file: pathlib.Path, *, rgb: bool = False) ->
         for image in pool.map(pixels, [example.png for example in batch]):
           f.write(image.tobytes())
         labels += [example.label for example in batch]
-        names += [example.name for example in batch]
+        image_names += [example.name for example in batch]
         rounds += [example.round for example in batch]
         indices += [example.index for example in batch]
     arrays = {
       'arr_1': np.array(labels, np.int32),
-      'names': np.array(names, np.str_),
+      'names': np.array(image_names, np.str_),
       'rounds': np.array(rounds, np.int32),
       'indices': np.array(indices, np.int32),
       'class_names': np.array(selection.class_names, np.str_),
@@ -135,7 +159,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> Any:
 def _card(selection: Selection) -> str:
   """Returns the dataset card: front matter that `load_dataset` and the Hub read, and what drew the images."""
   # A JSON string is a YAML string, whatever is in it.
-  class_names = [json.dumps(name, ensure_ascii=False) for name in selection.class_names]
+  _, shown = names.labels(selection.class_names)
+  class_names = [json.dumps(name, ensure_ascii=False) for name in shown]
   pixels, colour = selection.image_size, 'grey' if selection.channels == 1 else 'RGB'
   return '\n'.join(
     [
@@ -203,5 +228,4 @@ def _settings_table(selection: Selection) -> Iterator[str]:
 
 
 def _cell(value: object) -> str:
-  text = value if isinstance(value, str) else json.dumps(value)
-  return text.replace('|', '\\|').replace('\n', ' ')
+  return escape.markdown(value) if isinstance(value, str) else json.dumps(value)

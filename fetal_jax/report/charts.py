@@ -7,6 +7,7 @@ difference between two lines.
 
 import dataclasses
 import io
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,8 @@ def svg(draw: Callable[..., 'Figure'], *args: Any, theme: Theme) -> bytes:
     'ytick.color': theme.muted,
     'svg.hashsalt': 'fetal_jax',
   }
-  with matplotlib.rc_context(style):
+  with matplotlib.rc_context(style), warnings.catch_warnings():
+    warnings.simplefilter('ignore', UserWarning)  # of letters that the font lacks; the tables have them
     figure = draw(*args, theme)
     out = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(out, metadata={'Date': None, 'Creator': None})

@@ -20,6 +20,7 @@ from fetal_jax.report.page import (
   Text,
   Tiles,
 )
+from fetal_jax.runtime.escape import markdown as escape
 
 
 def render(page: Page) -> str:
@@ -29,12 +30,6 @@ def render(page: Page) -> str:
     parts += [f'## {escape(section.title)}', *_blocks(section.blocks)]
   parts += [page.source, 'Cards: [the synthetic set](cards/dataset.md), [the models](cards/model.md).']
   return '\n\n'.join(parts) + '\n'
-
-
-def escape(text: str) -> str:
-  """Returns text that neither breaks a table's row nor becomes markup: class names are the user's."""
-  escaped = ''.join(f'\\{c}' if c in '\\|[]*`' else c for c in text)
-  return escaped.replace('<', '&lt;').replace('\n', ' ')
 
 
 def _blocks(blocks: Sequence[Block]) -> Iterator[str]:

@@ -204,6 +204,41 @@ def test_the_card_tells_what_load_dataset_needs_and_what_drew_the_images(tmp_pat
   assert '10 grey images of 16 x 16 pixels' in text
 
 
+NASTY = ('NA', '=1+1', 'a', 'A', '01', 'x' * 255)
+
+
+def test_labels_come_back_whatever_classes_are_called(tmp_path):
+  draw(tmp_path, 1, NASTY)
+  export(tmp_path, tmp_path / 'out', format='imagefolder')
+  _, *rows = read_table(tmp_path / 'out' / 'train' / 'metadata.csv')
+  assert [int(row[1]) for row in rows] == [label for label in range(6) for _ in range(5)]
+  assert rows[0][0] == 'NA/round1_NA_00000.png'
+  assert [row[0].split('/')[0] for row in rows[5::5]] == ['class_1', 'class_2', 'class_3', '01', 'class_5']
+  assert rows[-1][0] == 'class_5/round1_class_5_00029.png'
+  assert all((tmp_path / 'out' / 'train' / row[0]).is_file() for row in rows)
+  card = yaml.safe_load((tmp_path / 'out' / 'README.md').read_text(encoding='utf-8').split('---\n', 2)[1])
+  names = card['configs'][0]['features'][1]['dtype']['class_label']['names']
+  assert names == {str(label): name for label, name in enumerate(NASTY)}
+
+  export(tmp_path, tmp_path / 'planes', format='png')
+  _, *rows = read_table(tmp_path / 'planes' / 'FETAL_PLANES_DB_data.csv', delimiter=';')
+  planes = ['class NA', 'class =1+1', 'a', 'A', 'class 01', 'x' * 255]
+  assert [row[2] for row in rows] == [plane for plane in planes for _ in range(5)]
+  assert all((tmp_path / 'planes' / 'Images' / f'{row[0]}.png').is_file() for row in rows)
+
+
+def test_other_readers_see_the_same_labels(tmp_path):
+  """Where they are installed: they are no part of what this project needs."""
+  pandas, datasets = pytest.importorskip('pandas'), pytest.importorskip('datasets')
+  draw(tmp_path, 1, NASTY)
+  export(tmp_path, tmp_path / 'out', format='imagefolder')
+  expected = [label for label in range(6) for _ in range(5)]
+  assert pandas.read_csv(tmp_path / 'out' / 'train' / 'metadata.csv')['label'].tolist() == expected
+  loaded = datasets.load_dataset(str(tmp_path / 'out'), cache_dir=str(tmp_path / 'cache'))['train']
+  assert loaded['label'] == expected
+  assert loaded.features['label'].names == list(NASTY)
+
+
 # One .npz.
 
 

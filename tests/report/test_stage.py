@@ -160,7 +160,7 @@ def test_an_empty_workdir_gives_a_page_that_says_so(tmp_path):
 
 
 def test_names_of_users_are_escaped(tmp_path):
-  nasty = ('<script>alert(1)</script>', 'a|b & "c"')
+  nasty = ('<script>alert(1)</script>', 'a|b & "c"', '$\\frac$', 'x' * 255, '脳 🧠', '_שלום_')
   fake_workdir.make(
     tmp_path,
     class_names=nasty,
@@ -178,6 +178,7 @@ def test_names_of_users_are_escaped(tmp_path):
     line for line in (tmp_path / 'report' / 'report.md').read_text().splitlines() if line.startswith('| a')
   ]
   assert rows[0].startswith(r'| a\|b & "c" | ')
+  assert '| \\$\\\\frac\\$ | ' in (tmp_path / 'report' / 'report.md').read_text()
 
 
 def test_models_and_regimes_that_the_paper_lacks(tmp_path):

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fetal_jax.data.rounds import Manifest
+from fetal_jax.data.spellings import short
 from fetal_jax.evaluate.paired import ComparedRegime
 from fetal_jax.report import paper
 from fetal_jax.report.charts import OTHER_STYLE, REGIME_STYLES, Theme, chart, finish, new_axes, thin
+from fetal_jax.report.classifier_runs import ClassifierRun
 from fetal_jax.report.format import brackets, percent, signed
-from fetal_jax.report.groups import SCORES, best_regime, groups, mean_accuracy, mean_and_sd, mismatches
+from fetal_jax.report.groups import SCORES, best_regime, groups, mean_accuracy, mean_and_sd
 from fetal_jax.report.names import lower_first, model_title, order, regime_title
 from fetal_jax.report.page import DASH, Block, Cell, Fold, Heading, Picture, Pictures, Section, Table, Text
-from fetal_jax.report.run import ClassifierRun, Run
+from fetal_jax.report.run import Run
 from fetal_jax.report.sections.accuracy import paper_accuracy
 
 if TYPE_CHECKING:
@@ -90,7 +92,6 @@ def table(run: Run, model: str, by_regime: ByRegime) -> Table:
   notes = [published.note] if published and published.note else []
   if len({one.protocol for runs in by_regime.values() for one in runs}) > 1:
     notes.append('The runs of this table follow different protocols: do not compare them.')
-  notes += mismatches(by_regime)
   return Table(f'table-{model}', f'{number}{model_title(model)}', columns, rows, notes)
 
 
@@ -198,8 +199,9 @@ def confusion(counts: list[list[int]], class_names: list[str], theme: Theme) -> 
       axes.text(
         j, i + 0.26, f'{table[i, j]:,}', ha='center', va='center', color=colour, fontsize=7, alpha=0.9
       )
-  axes.set_xticks(range(k), class_names, rotation=35, ha='right', rotation_mode='anchor')
-  axes.set_yticks(range(k), class_names)
+  labels = [short(name) for name in class_names]
+  axes.set_xticks(range(k), labels, rotation=35, ha='right', rotation_mode='anchor', parse_math=False)
+  axes.set_yticks(range(k), labels, parse_math=False)
   axes.set_xticks(np.arange(k + 1) - 0.5, minor=True)
   axes.set_yticks(np.arange(k + 1) - 0.5, minor=True)
   axes.grid(which='minor', color=theme.grid, linewidth=0.8)

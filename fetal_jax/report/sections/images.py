@@ -44,7 +44,7 @@ def examples(run: Run, workdir: pathlib.Path, *, show_real_images: bool) -> Stri
     for kind, images in (('real', real), ('synthetic', synthetic)):
       if name in images and len(images[name]):
         alt = f'{len(images[name])} {kind} images of the class {name}'
-        file = f'{kind}_{k}_{re.sub(r"[^A-Za-z0-9]+", "_", name)}.png'
+        file = f'{kind}_{k}_{re.sub(r"[^A-Za-z0-9]+", "_", name)[:40]}.png'
         cells.append(Picture(file, alt, alt, {'light': strip(images[name])}))
       else:
         cells.append(_NOT_SHOWN[kind])
