@@ -57,3 +57,11 @@ def test_what_is_said():
 def test_images_that_are_their_own_patients_have_no_spellings():
   assert not spellings.warnings(records.make(['a1', 'a01'], [0, 1], ['a1', 'a01'], ('a', 'b')))
   assert not spellings.warnings(made(['1', '2']))
+
+
+def test_a_long_name_keeps_its_ends():
+  assert spellings.short('a' * 28) == 'a' * 28
+  shown = spellings.short('left ' + 'x' * 200 + ' 2')
+  assert shown == f'left {"x" * 9}…{"x" * 11} 2'
+  assert len(shown) == 28
+  assert spellings.short('a\nb\u202e') == 'a b '

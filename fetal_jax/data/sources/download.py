@@ -106,8 +106,7 @@ def _fill(url: str, f: Any, tag: pathlib.Path, size: int | None, sleep: Callable
         error.close()
         if error.code not in BUSY:
           raise UserError(f'{url}: download failed ({reason}); {BY_HAND}') from error
-        with contextlib.suppress(TypeError, ValueError):  # no such header, or a date
-          pause = min(float(error.headers['Retry-After']), 10 * LONGEST_PAUSE_SECONDS)
+        pause = _seconds(error.headers['Retry-After'])
       failures = 0 if _length(f) > furthest else failures + 1
       furthest = max(furthest, _length(f))
       if failures == ATTEMPTS:
@@ -151,7 +150,7 @@ def _transfer(
   with response:
     total = response.length  # of what comes; None if the server does not say
     if response.status == 206:
-      served = re.fullmatch(r'bytes (\d+)-\d+/(\d+)', response.headers['Content-Range'] or '')
+      served = re.fullmatch(r'bytes (\d{1,18})-\d{1,18}/(\d{1,18})', response.headers['Content-Range'] or '')
       if not served or int(served[1]) != done:
         _empty(f)
         raise http.client.HTTPException('the server sent another part than was asked for, starting over')
@@ -181,6 +180,12 @@ def _transfer(
           progress.update(done // MEGABYTE)
     if done < total:
       raise http.client.HTTPException(f'the connection ended, {total - done:,} bytes are missing')
+
+
+def _seconds(header: str | None) -> float:
+  """Returns the seconds that a server asks to wait, ten minutes at most; 0 where it says nothing, or a date."""
+  asked = re.fullmatch(r'\s*(\d{1,9})\s*', header or '', re.ASCII)
+  return min(float(asked[1]), 10 * LONGEST_PAUSE_SECONDS) if asked else 0.0
 
 
 def _validator(header: str | None) -> str:
