@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import http.client
+import math
 import os
 import pathlib
 import random
@@ -184,8 +185,11 @@ def _transfer(
 
 def _seconds(header: str | None) -> float:
   """Returns the seconds that a server asks to wait, ten minutes at most; 0 where it says nothing, or a date."""
-  asked = re.fullmatch(r'\s*(\d{1,9})\s*', header or '', re.ASCII)
-  return min(float(asked[1]), 10 * LONGEST_PAUSE_SECONDS) if asked else 0.0
+  try:
+    asked = float(header or 0)
+  except ValueError:
+    return 0.0
+  return 0.0 if math.isnan(asked) else min(max(asked, 0.0), 10 * LONGEST_PAUSE_SECONDS)
 
 
 def _validator(header: str | None) -> str:

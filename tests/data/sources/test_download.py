@@ -494,8 +494,8 @@ def test_progress_goes_on_where_the_transfer_does(fetch, monkeypatch):
 
 @pytest.mark.parametrize(
   ('header', 'seconds'),
-  [('0', 0), ('7', 7), (' 7 ', 7), ('99999', 600), (None, 0), ('', 0), ('nan', 0), ('inf', 0), ('-5', 0), ('1e3', 0),
-   ('9' * 5000, 0), ('٧', 0), ('Wed, 21 Oct 2026 07:28:00 GMT', 0)],
+  [('0', 0), ('7', 7), (' 7 ', 7), ('99999', 600), (None, 0), ('', 0), ('nan', 0), ('inf', 600), ('-5', 0), ('1e3', 600),
+   ('9' * 5000, 600), ('x', 0), ('Wed, 21 Oct 2026 07:28:00 GMT', 0)],
 )  # fmt: skip
 def test_how_long_a_server_may_ask_to_wait(header, seconds):
   assert download._seconds(header) == seconds
