@@ -15,12 +15,13 @@ from fetal_jax.data.records import Records
 from fetal_jax.data.sources import table, walk
 from fetal_jax.data.sources.encode import EXTENSIONS
 from fetal_jax.data.sources.fetal_planes_db.metadata import CSV_NAME, parse_metadata
-from fetal_jax.runtime import files
+from fetal_jax.runtime import files, zips
 from fetal_jax.runtime.errors import UserError
 
 # PNGs are compressed already: the published archive is as large as what is in it. A zip whose files claim this many
 # times its size was made to fill a memory or a disk.
 MAX_RATIO = 100
+MAX_CONTENTS = 16 * 2**20  # of the table of contents, in bytes; the published archive's has 1.5 MB
 
 # What Python's zipfile raises on bytes that are no zip, or not all of one.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
@@ -138,11 +139,13 @@ def open_archive(path: files.PathLike) -> Iterator[Archive]:
     raise UserError(
       f'{path}: no such zip or folder; set --config.data.path to one, or leave it empty to download'
     )
-  try:
-    zip_file = zipfile.ZipFile(path)
-  except DAMAGED as error:
-    raise UserError(f'{path}: not a whole zip file ({error}); copy or download it again') from error
-  with zip_file:
+  with contextlib.ExitStack() as stack:
+    try:
+      zip_file = stack.enter_context(zips.open_zip(stack.enter_context(open(path, 'rb')), MAX_CONTENTS))
+    except UserError as error:
+      raise UserError(f'{path}: {error}') from error
+    except DAMAGED as error:
+      raise UserError(f'{path}: not a whole zip file ({error}); copy or download it again') from error
     members, hidden = _members(zip_file, path)
     yield Archive(path, members, hidden, zip_file)
 

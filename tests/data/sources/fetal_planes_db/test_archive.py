@@ -206,6 +206,12 @@ def test_a_member_larger_than_any_image(tmp_path, form):
   assert decode.MAX_BYTES > 6 * decode.MAX_PIXELS  # in colour, 16 bits
 
 
+def test_an_archive_of_too_many_files(tmp_path, monkeypatch):
+  (tmp_path / 'z.zip').write_bytes(packed(GOOD))
+  monkeypatch.setattr(archive, 'MAX_CONTENTS', 100)
+  assert 'z.zip: has a table of contents of ' in refusal(read, tmp_path / 'z.zip')
+
+
 @pytest.mark.parametrize('kind', ['empty', 'text', 'cut', 'pipe', 'nothing'])
 def test_what_is_no_zip(tmp_path, kind):
   path = tmp_path / 'z.zip'
