@@ -16,6 +16,7 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from fetal_jax.runtime import files, trust
 from fetal_jax.runtime.errors import UserError
 
 _BATCH_AXES = ('data', 'fsdp')
@@ -59,21 +60,46 @@ def use_cpu_cores(*batch_sizes: int) -> None:
 def enable_compilation_cache(setting: str) -> None:
   """Keeps compiled programs on disk, so that a second start of the same run skips compilation.
 
+  What is in the folder is run as it is, so one that others can write is not used, which is said.
+
   Args:
     setting: 'auto' (a folder in the user's cache folder; off where there is none), 'off', or a folder.
   """
-  if (
-    setting == 'off' or jax.config.values['jax_compilation_cache_dir']
-  ):  # the user's environment overrides the setting
+  if setting == 'off':
     return
-  folder = _cache_folder() if setting == 'auto' else pathlib.Path(setting)
+  if chosen := jax.config.values[
+    'jax_compilation_cache_dir'
+  ]:  # by the user's environment, which overrides the setting
+    if '://' not in chosen and not _is_trusted(pathlib.Path(chosen)):
+      jax.config.update('jax_compilation_cache_dir', None)
+    return
+  folder = _cache_folder() if setting == 'auto' else pathlib.Path(files.expanded(setting))
   if folder is None:
     logging.info(
       'No home folder, so no compiled programs are kept; config.compilation_cache can name a folder.'
     )
     return
-  jax.config.update('jax_compilation_cache_dir', str(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+  if _is_trusted(folder):
+    jax.config.update('jax_compilation_cache_dir', str(folder))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+def _is_trusted(folder: pathlib.Path) -> bool:
+  """Makes the folder if it is missing; returns whether nobody else can write to it, else logs why it is not used."""
+  try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    why = trust.why_not_own(folder)
+  except OSError as error:
+    why = f'{error.strerror}'
+  if why:
+    logging.warning(
+      '%s: compiled programs are not kept there, since what is in it is run as it is, and %s; name a folder of your '
+      'own: --config.compilation_cache',
+      folder,
+      why,
+    )
+  return why is None
 
 
 def _cache_folder() -> pathlib.Path | None:

@@ -76,6 +76,47 @@ def test_the_compilation_cache_can_be_off_and_the_users_own_wins(monkeypatch, tm
   assert jax.config.jax_compilation_cache_dir == before
 
 
+@pytest.fixture
+def no_cache():
+  """The config as it is where the environment names no cache, and back."""
+  before = {
+    name: jax.config.values[name]
+    for name in ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
+  }
+  jax.config.update('jax_compilation_cache_dir', None)
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+def test_a_cache_is_made_for_the_user_alone(tmp_path, no_cache):
+  devices.enable_compilation_cache(str(tmp_path / 'a' / 'cache'))
+  assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'a' / 'cache')
+  assert (tmp_path / 'a' / 'cache').stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize('by', ['setting', 'environment'])
+def test_a_cache_that_others_can_write_is_not_used(tmp_path, no_cache, caplog, by):
+  tmp_path.chmod(0o777)
+  if by == 'environment':
+    jax.config.update('jax_compilation_cache_dir', str(tmp_path))
+  devices.enable_compilation_cache(str(tmp_path))
+  assert jax.config.jax_compilation_cache_dir is None
+  (said,) = caplog.messages
+  assert said.startswith(
+    f'{tmp_path}: compiled programs are not kept there, since what is in it is run as it is, and'
+  )
+  assert 'everybody can write it; name a folder of your own: --config.compilation_cache' in said
+
+
+def test_a_cache_that_cannot_be_made_stops_nothing(tmp_path, no_cache, caplog):
+  (tmp_path / 'file').write_bytes(b'')
+  for place in ('file', 'file/cache'):
+    devices.enable_compilation_cache(str(tmp_path / place))
+  assert jax.config.jax_compilation_cache_dir is None
+  assert len(caplog.messages) == 2
+
+
 def test_a_local_mesh_takes_what_fsdp_it_can():
   assert dict(devices.make_local_mesh(4).shape) == {'data': 1, 'fsdp': 1}
   names = np.asarray([f'device {number}' for number in range(6)])
