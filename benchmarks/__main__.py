@@ -12,6 +12,7 @@ import tempfile
 import time
 
 from benchmarks import PARTS, ROOT, tables
+from fetal_jax.runtime import files
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -23,7 +24,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
   parser.add_argument(
     '--cases', default='', help='only cases whose name contains one of these, comma-separated'
   )
-  parser.add_argument('--out', type=pathlib.Path, help='folder of the results (default: benchmarks/results)')
+  parser.add_argument('--out', type=_path, help='folder of the results (default: benchmarks/results)')
   parser.add_argument(
     '--quick', action='store_true', help='tiny sizes, to see that it runs; the figures mean nothing'
   )
@@ -44,6 +45,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
   if unknown := set(flags.only) - set(PARTS):
     parser.error(f'--only={",".join(sorted(unknown))}: the parts are {", ".join(PARTS)}')
   return flags
+
+
+def _path(text: str) -> pathlib.Path:
+  return pathlib.Path(files.expanded(text))
 
 
 def main(argv: list[str]) -> int:

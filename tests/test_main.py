@@ -271,3 +271,11 @@ def test_a_config_that_does_not_go_with_the_results_is_refused(workdir):
   with pytest.raises(UserError, match=r'config\.data\.phantom_images: 120 there, 121 asked'):
     main.run(tiny.make_config('--config.data.phantom_images=121'), workdir, ['report'])
   assert read_json(workdir / 'config.json') == before
+
+
+def test_a_workdir_at_home_is_there_and_nowhere_else(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  flags, _ = main.parse(['--config=configs/smoke.py', '--workdir=~/runs/x'])
+  assert flags.workdir == '/home/me/runs/x'
+  with pytest.raises(UserError, match='~nobody_here/x: no home folder is known'):
+    main.parse(['--config=configs/smoke.py', '--workdir=~nobody_here/x'])

@@ -37,6 +37,7 @@ class Setting:
     decides: the results that would mean something else with another value: `data`, `diffusion`, `synthetic`,
       `classify`, `kept`. A setting that decides nothing may change between two starts of a run.
     only: the setting counts only where another one has one of these values: `{other setting: values}`.
+    path: it names a file or folder, or several; a kind and a colon may stand before.
   """
 
   name: str
@@ -45,6 +46,7 @@ class Setting:
   allowed: Allowed | None = None
   decides: tuple[str, ...] = ()
   only: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+  path: bool = False
 
 
 def one_of(*choices: Any) -> Allowed:
@@ -84,6 +86,10 @@ _INTERVAL = Allowed(
   'give (low, high) timesteps, or () for all',
   lambda value: not value or (len(value) == 2 and value[0] < value[1]),
 )
+_PATH = Allowed(
+  'begins with ~, which only a command line and a config file may; give the whole path',
+  lambda path: not path.startswith('~'),
+)
 _FILES = Allowed(
   'no such file; give a .pt, .pth or .safetensors file', lambda path: pathlib.Path(path).is_file(), each=True
 )
@@ -103,17 +109,17 @@ SETTINGS = (
   Setting('seed', 0, 'the one seed of a run; every other random number is folded from it', _SEED, _ALL),
   Setting('dtype', 'auto', 'of matmuls and convolutions; auto: bfloat16 on accelerators, float32 on the CPU',
           one_of('auto', 'float32', 'bfloat16')),
-  Setting('compilation_cache', 'auto', 'auto (in the user\'s cache folder), off, or a folder'),
+  Setting('compilation_cache', 'auto', 'auto (in the user\'s cache folder), off, or a folder', path=True),
   Setting('mesh.data', -1, 'devices along the batch; -1 takes what fsdp leaves'),
   Setting('mesh.fsdp', 1, 'devices that share one copy of the parameters'),
 
   Setting('data.source', 'fetal_planes_db', 'where real images come from',
           one_of('fetal_planes_db', 'fetal_phantom', 'image_folder'), _DATA),
-  Setting('data.path', '', "archive or folder of the source; '' downloads fetal_planes_db", None, _DATA,
-          {'data.source': ('fetal_planes_db', 'image_folder')}),
+  Setting('data.path', '', "archive or folder of the source; '' downloads fetal_planes_db", _PATH, _DATA,
+          {'data.source': ('fetal_planes_db', 'image_folder')}, path=True),
   Setting('data.allow_missing', False, 'leave out images that the CSV names but the archive lacks', None, _DATA,
           {'data.source': ('fetal_planes_db',)}),
-  Setting('data.patients_csv', '', 'CSV of image,patient', None, _DATA, {'data.source': ('image_folder',)}),
+  Setting('data.patients_csv', '', 'CSV of image,patient', _PATH, _DATA, {'data.source': ('image_folder',)}, path=True),
   Setting('data.image_size', 128, 'pixels a side', _COUNT, _ALL),
   Setting('data.channels', 1, '1 grey, 3 RGB', one_of(1, 3), _ALL),
   Setting('data.resize', 'stretch', 'to a square; the paper stretches', one_of('stretch', 'pad', 'crop'), _ALL),
@@ -126,7 +132,7 @@ SETTINGS = (
 
   Setting('diffusion.train', 'both', 'which of the two networks', one_of('both', 'unet', 'guide'), _DIFFUSION),
   Setting('diffusion.init_from', (), "files of guided-diffusion's weights, of the UNet, the guide or both", _FILES,
-          _DIFFUSION),
+          _DIFFUSION, path=True),
   Setting('diffusion.init_new_attention_order', False,
           "the UNet's file was trained with --use_new_attention_order True", None, _DIFFUSION),
   Setting('diffusion.timesteps', 1000, '', _COUNT, _DIFFUSION),
@@ -202,7 +208,8 @@ SETTINGS = (
   Setting('classify.curve', (),
           'numbers of synthetic images, such as (10_000, 20_000): accuracy against them, from and before real'),
   Setting('classify.curve_models', (), 'only these; () = all'),
-  Setting('classify.init_from', (), "files of torchvision's or MedMamba's weights, at most one a model", _FILES),
+  Setting('classify.init_from', (), "files of torchvision's or MedMamba's weights, at most one a model", _FILES,
+          path=True),
   Setting('classify.num_seeds', 1, '', _COUNT),
   Setting('classify.protocol', 'honest', 'honest (epoch chosen on validation patients), paper (best test epoch)',
           one_of('honest', 'paper'), _CLASSIFY),
@@ -230,7 +237,8 @@ SETTINGS = (
 
   Setting('evaluate.classifier', 'auto',
           'judges synthetic images: a model of classify in regime real; auto = the best of them'),
-  Setting('evaluate.encoder', 'classifier', 'distances are measured in: classifier, inception:FILE or dinov2:FILE'),
+  Setting('evaluate.encoder', 'classifier', 'distances are measured in: classifier, inception:FILE or dinov2:FILE',
+          path=True),
   Setting('evaluate.max_images', 10_000, 'of each set, for the scores of fidelity', _COUNT),
 
   Setting('sweep.scales', (0.0, 0.25, 0.5, 1.0, 2.0, 4.0), 'under sample.method and sample.steps'),

@@ -14,7 +14,8 @@ from typing import Any
 
 import ml_collections
 
-from fetal_jax.config.settings import SETTINGS
+from fetal_jax.config.settings import SETTINGS, TABLE
+from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 
 
@@ -82,6 +83,7 @@ def load_file(path_and_argument: str) -> ml_collections.ConfigDict:
     UserError: no such file, no `get_config`, or the file sets a key that does not exist or a wrong type.
   """
   path, _, argument = path_and_argument.partition(':')
+  path = files.expanded(path)
   if not pathlib.Path(path).is_file():
     raise UserError(f'--config={path_and_argument}: no such file; see configs/ for those of the project')
   spec = importlib.util.spec_from_file_location('fetal_jax_user_config', path)
@@ -95,7 +97,22 @@ def load_file(path_and_argument: str) -> ml_collections.ConfigDict:
     raise
   except Exception as error:
     raise UserError(f'--config={path_and_argument}: {" ".join(str(error).split())}') from error
+  for setting in SETTINGS:
+    if setting.path:
+      *sections, key = setting.name.split('.')
+      node = get(config, '.'.join(sections)) if sections else config
+      node[key] = _at_home(node[key])
   return config.lock()
+
+
+def _at_home(value: Any) -> Any:
+  """Returns a setting that names files, `~` replaced by the home folder: `~/a`, `inception:~/a`, or several."""
+  if isinstance(value, tuple | list):
+    return tuple(_at_home(one) for one in value)
+  if not isinstance(value, str):
+    return value
+  kind, colon, path = value.partition(':~')
+  return f'{kind}:{files.expanded(f"~{path}")}' if colon and kind.isalnum() else files.expanded(value)
 
 
 def override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
@@ -113,7 +130,8 @@ def override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
   old = node[leaf]
   if isinstance(old, ml_collections.ConfigDict):
     raise UserError(f'--config.{key}: this is a section; set one of {", ".join(sorted(old))}')
-  node[leaf] = _parse(key, text, old)
+  value = _parse(key, text, old)
+  node[leaf] = _at_home(value) if key in TABLE and TABLE[key].path else value
 
 
 def _parse(key: str, text: str, old: Any) -> Any:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fetal_jax import config as config_lib
-from fetal_jax.config import values
+from fetal_jax.config import settings, values
 from fetal_jax.runtime.errors import UserError
 
 
@@ -19,6 +19,59 @@ def test_a_trip_through_json_is_the_identity(config):
   again = config_lib.from_dict(json.loads(json.dumps(config_lib.to_dict(config))))
   assert again == config
   assert config_lib.config_hash(again.diffusion) == config_lib.config_hash(config.diffusion)
+
+
+HOME = [
+  ('data.path', '~/a.zip', '/home/me/a.zip'),
+  ('data.patients_csv', '~/a/b.csv', '/home/me/a/b.csv'),
+  ('compilation_cache', '~', '/home/me'),
+  ('diffusion.init_from', '~/a.pt,b.pt', ('/home/me/a.pt', 'b.pt')),
+  ('classify.init_from', '~/a.pt', ('/home/me/a.pt',)),
+  ('evaluate.encoder', 'inception:~/a.pt', 'inception:/home/me/a.pt'),
+  ('data.path', './~/a', './~/a'),
+  ('data.path', '/a:~/b', '/a:~/b'),
+  ('name', '~/a', '~/a'),
+]
+
+
+@pytest.mark.parametrize(('key', 'text', 'value'), HOME)
+def test_home_is_put_in_place_of_its_sign_wherever_a_setting_is_a_path(config, monkeypatch, key, text, value):
+  monkeypatch.setenv('HOME', '/home/me')
+  config_lib.override(config, key, text)
+  assert values.get(config, key) == value
+
+
+def test_home_in_a_config_file_and_of_it(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  (tmp_path / 'a.py').write_text("""
+from fetal_jax.config import default_config
+
+def get_config():
+  config = default_config()
+  config.data.path = '~/images'
+  config.classify.init_from = ('~/a.pt', 'b.pt')
+  config.compilation_cache = '~/cache'
+  return config
+""")
+  config = config_lib.load_file('~/a.py')
+  assert config.data.path == f'{tmp_path}/images'
+  assert config.classify.init_from == (f'{tmp_path}/a.pt', 'b.pt')
+  assert config.compilation_cache == f'{tmp_path}/cache'
+  with pytest.raises(UserError, match='~nobody_here/a: no home folder is known'):
+    config_lib.override(config, 'data.path', '~nobody_here/a')
+
+
+def test_every_setting_that_names_files_is_marked():
+  marked = {setting.name for setting in settings.SETTINGS if setting.path}
+  assert marked == {key for key, _, _ in HOME} - {'name'}
+
+
+def test_a_program_gives_whole_paths(config):
+  config.data.update(source='image_folder', path='~/images')
+  with pytest.raises(
+    UserError, match=r"config\.data\.path='~/images': begins with ~, .*; give the whole path"
+  ):
+    config_lib.check_values(config, 'data')
 
 
 @pytest.mark.parametrize(
