@@ -17,7 +17,7 @@ import ml_collections
 from absl import logging
 
 from fetal_jax import config as config_lib
-from fetal_jax.runtime import environment, exits
+from fetal_jax.runtime import environment, exits, files
 from fetal_jax.runtime import run as run_lib
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.units import duration
@@ -77,6 +77,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, ml_collections.ConfigDic
   check(config)
   if not flags.print_config and not flags.workdir and flags.stage != _PLAN:
     raise UserError('--workdir is missing: name a folder for the results, such as --workdir=runs/demo')
+  flags.workdir = flags.workdir and files.expanded(flags.workdir)
   return flags, config
 
 
