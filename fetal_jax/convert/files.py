@@ -11,6 +11,9 @@ import safetensors.numpy
 from fetal_jax.convert import torch_file
 from fetal_jax.runtime.errors import UserError
 
+# Of a safetensors file, in bytes: room for 20,000 tensors. The library takes some 20 times as much memory.
+MAX_HEADER = 2 * 2**20
+
 
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   """Reads the tensors of a checkpoint, by name.
@@ -57,6 +60,11 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _load_safetensors(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
   del file_size  # the library compares it with the header
+  header = int.from_bytes(file.read(8), 'little')
+  if header > MAX_HEADER:
+    raise UserError(
+      f'has a header of {header:,} bytes, over the limit of {MAX_HEADER:,}; save the tensors of one network alone'
+    )
   try:
     arrays = safetensors.numpy.load_file(file.name)
   except (AttributeError, TypeError) as error:  # NumPy has no such dtype

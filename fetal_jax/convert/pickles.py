@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from fetal_jax.runtime.errors import UserError
 
-# A network with its optimiser takes about 100 opcodes a parameter; an opcode may cost 64 bytes of memory.
-MAX_OPCODES = 4_000_000
+# A network with its optimiser takes about 100 opcodes a parameter, of which there are a thousand; an opcode may cost 72 bytes
+# of memory, 70 MiB in all.
+MAX_OPCODES = 1_000_000
 
 CONSTANTS = {pickle.NONE: None, pickle.NEWTRUE: True, pickle.NEWFALSE: False, pickle.EMPTY_TUPLE: ()}
 SHORT_TUPLES = {pickle.TUPLE1: 1, pickle.TUPLE2: 2, pickle.TUPLE3: 3}

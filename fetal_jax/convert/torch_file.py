@@ -18,11 +18,13 @@ import ml_dtypes
 import numpy as np
 
 from fetal_jax.convert import pickles
+from fetal_jax.runtime import zips
 from fetal_jax.runtime.errors import UserError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 MAX_PICKLE = 64 * 2**20  # in bytes; a large network's has one MiB
+MAX_CONTENTS = 4 * 2**20  # of a zip file's table of contents, in bytes; takes some 60 MiB of memory
 MAX_AXES = 32  # of numpy 1; numpy 2 has 64
 # Names under which training scripts keep the state dict.
 WRAPPERS = ('state_dict', 'model_state_dict', 'model')
@@ -116,7 +118,7 @@ class Records:
 
   def __init__(self, file: BinaryIO, file_size: int):
     try:
-      self._zip = zipfile.ZipFile(file)
+      self._zip = zips.open_zip(file, MAX_CONTENTS)
     except ZIP_ERRORS as error:
       raise UserError(DAMAGED) from error
     self.members = {info.filename: info for info in self._zip.infolist()}

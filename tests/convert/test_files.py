@@ -12,7 +12,7 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
-from helpers.hostile import repeatable
+from helpers.hostile import refusal, repeatable
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -483,6 +483,20 @@ def test_safetensors_without_tensors_are_refused(tmp_path):
   path.write_bytes((2).to_bytes(8, 'little') + b'{}')
   with pytest.raises(UserError, match='holds no tensors'):
     files.load(path)
+
+
+def test_headers_that_would_fill_the_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
+  monkeypatch.setattr(files, 'MAX_HEADER', 1000)
+  monkeypatch.setattr(files.torch_file, 'MAX_CONTENTS', 1000)
+  monkeypatch.setattr(files.safetensors.numpy, 'load_file', lambda path: 1 / 0)
+  header = b'{"a":{"dtype":"F32","shape":[' + b'0,' * 1000 + b'0],"data_offsets":[0,0]}}'
+  (tmp_path / 'a.safetensors').write_bytes(len(header).to_bytes(8, 'little') + header)
+  said = refusal(files.load, tmp_path / 'a.safetensors')
+  assert f'a.safetensors: has a header of {len(header):,} bytes, over the limit of 1,000; save' in said
+  with zipfile.ZipFile(tmp_path / 'a.pt', 'w') as z:
+    for i in range(20):
+      z.writestr(f'archive/data/{i}', b'')
+  assert 'a.pt: has a table of contents of ' in refusal(files.load, tmp_path / 'a.pt')
 
 
 @pytest.mark.parametrize('name', ['zip.pt', 'legacy.pth', 'tensors.safetensors'])
