@@ -33,6 +33,7 @@ FLOW = {
 }
 STAGES = {**FLOW, 'sweep': 'fetal_jax.evaluate.sweep'}  # the others run only when they are asked for
 _PLAN = 'plan'  # no stage: leaves nothing in the workdir
+_IN_CONFIG_DTYPE = ('diffusion', 'sample', 'classify', 'filter', 'sweep')  # the others compute in float32
 _ON_ONE_HOST = ('prepare', 'evaluate', 'report', 'sweep')  # the other hosts wait for the first
 
 _HELP = """\
@@ -149,10 +150,11 @@ def run(
   devices.all_devices()  # raises UserError where there are none
   workdir.mkdir(parents=True, exist_ok=True)
   hosts.on_one_host(config_lib.check_changes, config, workdir)
-  hosts.on_one_host(run_lib.write, workdir, run_lib.describe(config_lib.to_dict(config)))
+  hosts.on_one_host(run_lib.note_asked, workdir, config_lib.to_dict(config))
   clock = time.monotonic()
   calls = {stage: functools.partial(_run_stage, stage, config, workdir) for stage in stages}
-  run_lib.run_stages(calls, workdir, on_one_host=_ON_ONE_HOST)
+  dtypes = dict.fromkeys(_IN_CONFIG_DTYPE, devices.compute_dtype(config.dtype).name)
+  run_lib.run_stages(calls, workdir, on_one_host=_ON_ONE_HOST, dtypes=dtypes)
   done = f'{", ".join(stages)} done in {duration(time.monotonic() - clock)}'
   report = workdir / 'report' / 'index.html'
   if after:

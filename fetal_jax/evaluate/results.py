@@ -245,11 +245,13 @@ class Evaluation(_Record, frozen=True):
 
   Attributes:
     inputs: hash of the settings, the split, the rounds and the judge that it was made from.
+    rounds: number of a round, as text -> its hash, of all that were judged.
     judge, encoder: a sentence on each.
     leakage, agreement, fidelity, memorisation: see there.
   """
 
   inputs: str
+  rounds: dict[str, str]
   judge: str
   encoder: str
   leakage: Leakage

@@ -67,6 +67,7 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
   copies = find_copies(data, images, labels, encoder)
   found = Evaluation(
     inputs=inputs,
+    rounds={str(one.number): one.hash for one in rounds},
     judge=judge.description,
     encoder=encoder.description,
     leakage=checked,

@@ -30,7 +30,6 @@ from fetal_jax.evaluate.sweep_results import Common, Recommended, SweepResults, 
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.sample.sampler import Sampler
-from fetal_jax.sample.stage import sampler_settings
 from fetal_jax.sample.trained import Description, Trained, describe, load_trained
 
 WHY = 'the fewest steps, then the lowest KID, among the settings whose KID is within one standard deviation of the lowest'
@@ -69,7 +68,7 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
   data, model = prepared.load(workdir), describe(workdir)
   leakage.check_split(data.info.split_hash, model.split_hash, str(workdir / 'diffusion'))
   settings = make_settings(config, has_guide=model.has_guide)
-  own = sampler_settings(config, has_guide=model.has_guide)
+  own = SamplerSettings.asked(config.sample, has_guide=model.has_guide)
   about = _about(config, model, own)
   done = _read(workdir, about)
   if all(name(s) in done for s in settings) and (workdir / 'sweep' / 'recommended.json').is_file():

@@ -136,7 +136,14 @@ def facts(run: Run) -> Facts:
 
 
 def _code(run: Run) -> str:
-  version, commit = run.versions.get('fetal_jax'), run.git_commit
+  """Says which code did the stages."""
+  return ran.made_by(run, lambda maker: _of_code(maker.versions, maker.git_commit)) or _of_code(
+    run.versions, run.git_commit
+  )
+
+
+def _of_code(versions: Mapping[str, str], commit: str | None) -> str:
+  version = versions.get('fetal_jax')
   return f'fetal_jax{f" {version}" if version else ""}{f", git commit {commit[:12]}" if commit else ""}'
 
 

@@ -4,11 +4,11 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from fetal_jax.report.run import ClassifierRun
+from fetal_jax.report.classifier_runs import ClassifierRun
 from fetal_jax.train import regimes as regimes_lib
 from fetal_jax.train.regimes import CONTROL
 
-# How each score of a run is found; a run whose predictions are missing still has its test accuracy.
+# How each score of a run is found.
 SCORES: dict[str, Callable[[ClassifierRun], float | None]] = {
   'accuracy': lambda run: run.scores.accuracy if run.scores else run.test_accuracy,
   'balanced_accuracy': lambda run: run.scores.balanced_accuracy if run.scores else None,
@@ -25,14 +25,6 @@ def groups(runs: Iterable[ClassifierRun]) -> dict[str, dict[str, list[Classifier
     if regimes_lib.is_main(run.regime):
       grouped.setdefault(run.model, {}).setdefault(run.regime, []).append(run)
   return grouped
-
-
-def by_regime(runs: Iterable[ClassifierRun]) -> dict[str, list[ClassifierRun]]:
-  """Returns runs as {regime: [...]}, in the order they come."""
-  found: dict[str, list[ClassifierRun]] = {}
-  for run in runs:
-    found.setdefault(run.regime, []).append(run)
-  return found
 
 
 def mean_and_sd(values: Iterable[float | None]) -> tuple[float, float | None] | None:
@@ -72,16 +64,3 @@ def with_start(runs: Sequence[ClassifierRun], key: str) -> dict[tuple[str, str, 
     + own.get((run.model, run.initialised_from, run.seed), 0)
     for run in runs
   }
-
-
-def mismatches(runs: Mapping[str, Sequence[ClassifierRun]]) -> list[str]:
-  """Names the runs whose stated test accuracy is not that of their predictions: one of the two files is stale."""
-  return [
-    f'{regime}, seed {run.seed}: metrics.json says {100 * run.test_accuracy:.2f} %, but its predictions '
-    f'give {100 * run.scores.accuracy:.2f} %, which is what this table shows.'
-    for regime, of_regime in runs.items()
-    for run in of_regime
-    if run.scores
-    and run.test_accuracy is not None
-    and abs(run.scores.accuracy - run.test_accuracy) > 0.5 / run.scores.n
-  ]

@@ -2,43 +2,35 @@
 
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from fetal_jax.data import prepared
 from fetal_jax.data import rounds as rounds_lib
-from fetal_jax.data.rounds import Manifest
+from fetal_jax.data.rounds import Manifest, Round
 from fetal_jax.evaluate import comparisons as comparisons_lib
 from fetal_jax.evaluate import curve as curve_lib
 from fetal_jax.evaluate import results as evaluation_lib
-from fetal_jax.evaluate import scores as scores_lib
 from fetal_jax.evaluate import sweep_results
 from fetal_jax.evaluate.comparisons import Comparisons, PairedDifference
 from fetal_jax.evaluate.curve import UseCurve
 from fetal_jax.evaluate.paired import RegimeComparison
 from fetal_jax.evaluate.results import Evaluation
-from fetal_jax.evaluate.scores import Scores
 from fetal_jax.evaluate.sweep_results import Recommended, SweepResults
-from fetal_jax.report.names import model_title, order
+from fetal_jax.report import classifier_runs
+from fetal_jax.report.classifier_runs import ClassifierRun, Here, LeftOut
 from fetal_jax.report.places import without_places
 from fetal_jax.runtime import run as run_lib
 from fetal_jax.runtime.files import PathLike
 from fetal_jax.runtime.metrics import read_curves
 from fetal_jax.runtime.run import StageAccount
 from fetal_jax.train import kept as kept_lib
-from fetal_jax.train import predictions as predictions_lib
 from fetal_jax.train import regimes as regimes_lib
-from fetal_jax.train import results as results_lib
 from fetal_jax.train.kept import Kept
-from fetal_jax.train.predictions import Predictions
-from fetal_jax.train.results import EpochRow, InitialWeights, RunName
 
 STAGES = ('prepare', 'diffusion', 'sample', 'classify', 'filter', 'evaluate', 'report', 'sweep')
-
-# {(model, regime, seed): predictions}
-_AllFound = dict[tuple[str, str, int], Predictions]
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,36 +51,6 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
   split_hash: str
 
 
-class ClassifierRun(msgspec.Struct, frozen=True, kw_only=True):
-  """One classifier, see `train.results.ClassifierMetrics`; what its files do not tell is None.
-
-  Attributes:
-    scores: from its predictions.
-  """
-
-  model: str
-  regime: str
-  seed: int
-  protocol: str
-  epochs: int | None = None
-  selected_epoch: int | None = None
-  steps: int | None = None
-  batch_size: int | None = None
-  real_images: int | None = None
-  synthetic_images: int | None = None
-  parameters: int | None = None
-  train_accuracy: float | None = None
-  validation_accuracy: float | None = None
-  test_accuracy: float | None = None
-  test_accuracy_last: float | None = None
-  seconds: float | None = None
-  initialised_from: str | None = None
-  init_from: InitialWeights | None = None
-  settings: str | None = None
-  history: list[EpochRow] = []
-  scores: Scores | None = None
-
-
 class FilterResults(msgspec.Struct, frozen=True, kw_only=True):
   """What the filter kept, and what that changed (see `comparisons.FilterEffect`)."""
 
@@ -103,12 +65,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
   Attributes:
     name: of the experiment.
     config: the settings; empty where they are unknown.
-    versions, git_commit: see `runtime.run.RunFile`.
-    stages: accounts by stage, in order.
+    versions, git_commit: of the start that began the run, see `runtime.run.RunFile`.
+    stages: accounts by stage, in order; they say who did each.
     data: None before the prepare stage.
     rounds: manifests of the finished synthetic rounds, in order.
     diffusion: the last value of every training metric; None without any.
     runs: classifiers, in the paper's order.
+    left_out: those that are in no figure, and why.
     comparisons: of the main regimes.
     curve: by use of synthetic images, see `evaluate.curve.curve`.
     filter, evaluation, sweep, recommended: what these stages found; None where they have not run.
@@ -124,6 +87,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
   rounds: list[Manifest]
   diffusion: dict[str, float] | None
   runs: list[ClassifierRun]
+  left_out: list[LeftOut]
   comparisons: Comparisons
   curve: dict[str, UseCurve] | None
   filter: FilterResults | None
@@ -147,8 +111,16 @@ def read(workdir: PathLike) -> Run:
   curves = read_curves(workdir / 'logs' / 'diffusion' / 'metrics.jsonl')
   if not curves:
     missing.append('Curves of the diffusion training: logs/diffusion/metrics.jsonl is missing.')
-  data, rounds = _read_data(workdir, missing), _read_rounds(workdir, missing)
-  runs, predictions = _read_runs(workdir, config.get('classify') or {}, missing)
+  prepared_data, rounds = _read_data(workdir, missing), _read_rounds(workdir, missing)
+  data = _summary(prepared_data) if prepared_data else None
+  hashes = {str(one.number): one.hash for one in rounds}
+  here = Here(
+    split_hash=data.split_hash if data else None,
+    test=prepared_data.records.take(prepared_data.split.test) if prepared_data else None,
+    rounds=hashes,
+  )
+  classifiers = classifier_runs.read(workdir, config.get('classify') or {}, here, missing)
+  predictions = classifiers.predictions
   main = {
     model: mine
     for model, by_regime in predictions.items()
@@ -162,13 +134,14 @@ def read(workdir: PathLike) -> Run:
       git_commit=asked.git_commit if asked else None,
       stages=stages,
       data=data,
-      rounds=rounds,
+      rounds=[one.manifest for one in rounds],
       diffusion={key: values[-1] for key, (_, values) in curves.items()} or None,
-      runs=runs,
+      runs=classifiers.runs,
+      left_out=classifiers.left_out,
       comparisons=comparisons_lib.compare(main, missing),
-      curve=curve_lib.curve(predictions, {r.round: num_images(r) for r in rounds}, missing),
-      filter=_read_filter(workdir, predictions, missing),
-      evaluation=_read_evaluation(workdir, data, rounds, missing),
+      curve=curve_lib.curve(predictions, {one.number: one.num_images for one in rounds}, missing),
+      filter=_read_filter(workdir, hashes, predictions, missing),
+      evaluation=_read_evaluation(workdir, data, hashes, missing),
       sweep=_found(sweep_results.read, workdir),
       recommended=_found(sweep_results.read_recommended, workdir),
       missing=missing,
@@ -186,6 +159,7 @@ def to_json(run: Run) -> dict[str, Any]:
   values = _finite(msgspec.to_builtins(run))
   for one in values['runs']:
     del one['history']
+  values['runs'] += values.pop('left_out')
   for one in values['rounds']:
     for key in ('complete', 'shards', 'files', 'shard_size'):
       del one[key]
@@ -238,15 +212,18 @@ def _read_accounts(workdir: pathlib.Path, missing: list[str]) -> dict[str, Stage
   }
 
 
-def _read_data(workdir: pathlib.Path, missing: list[str]) -> Data | None:
+def _read_data(workdir: pathlib.Path, missing: list[str]) -> prepared.Prepared | None:
   if not (workdir / 'data' / prepared.NAME).is_file():
     missing.append('The data and their split: data/split.json is missing; run the prepare stage.')
     return None
-  info = prepared.load(workdir).info
-  return Data(**{key: getattr(info, key) for key in Data.__struct_fields__})
+  return prepared.load(workdir)
 
 
-def _read_rounds(workdir: pathlib.Path, missing: list[str]) -> list[Manifest]:
+def _summary(data: prepared.Prepared) -> Data:
+  return Data(**{key: getattr(data.info, key) for key in Data.__struct_fields__})
+
+
+def _read_rounds(workdir: pathlib.Path, missing: list[str]) -> list[Round]:
   found = rounds_lib.begun(workdir)
   if not found:
     missing.append('Synthetic images: no synthetic/round_*/manifest.json; run the sample stage.')
@@ -255,16 +232,18 @@ def _read_rounds(workdir: pathlib.Path, missing: list[str]) -> list[Manifest]:
     for number, one in found.items()
     if one is None
   ]
-  return [one.manifest for one in found.values() if one]
+  return [one for one in found.values() if one]
 
 
 def _read_filter(
-  workdir: pathlib.Path, predictions: comparisons_lib.AllPredictions, missing: list[str]
+  workdir: pathlib.Path,
+  hashes: Mapping[str, str],
+  predictions: comparisons_lib.AllPredictions,
+  missing: list[str],
 ) -> FilterResults | None:
   """Returns what the filter kept and what that changed; None where neither it nor its regimes have run."""
   kept = _found(kept_lib.read, workdir)
-  marks = {str(one.manifest.round): one.hash for one in rounds_lib.find(workdir)}
-  if kept and {number: about.round_hash for number, about in kept.rounds.items()} != marks:
+  if kept and {number: about.round_hash for number, about in kept.rounds.items()} != hashes:
     missing.append(
       'Quality filter: synthetic/kept.json is about other synthetic rounds than those that are there; delete it and run '
       '--stage=filter.'
@@ -279,99 +258,25 @@ def _read_filter(
 
 
 def _read_evaluation(
-  workdir: pathlib.Path, data: Data | None, rounds: Sequence[Manifest], missing: list[str]
+  workdir: pathlib.Path, data: Data | None, hashes: Mapping[str, str], missing: list[str]
 ) -> Evaluation | None:
   """Returns what the evaluate stage found; None if it has not run on the rounds and the split that are there now.
 
   A verdict on other images would be worse than none.
   """
   found = _found(evaluation_lib.read, workdir)
-  topic, drawn = 'Fidelity, copies and leakage: evaluate/results.json', sum(map(num_images, rounds))
+  topic = 'Fidelity, copies and leakage: evaluate/results.json'
   if found is None:
-    if rounds:
+    if hashes:
       missing.append(f'{topic} is missing; run --stage=evaluate.')
     return None
-  if found.memorisation.n_synthetic != drawn:
-    problem = f'is about {found.memorisation.n_synthetic:,} synthetic images, there are {drawn:,}'
+  if found.rounds != hashes:
+    numbers = sorted({*found.rounds, *hashes}, key=int)
+    other = [number for number in numbers if found.rounds.get(number) != hashes.get(number)]
+    problem = f'was computed from other synthetic images than those that are there (round {", ".join(other)})'
   elif data and found.leakage.split_hash != data.split_hash:
     problem = 'is about another split'
   else:
     return found
   missing.append(f'{topic} {problem}; run --stage=evaluate again.')
   return None
-
-
-def _read_runs(
-  workdir: pathlib.Path, classify: Mapping[str, Any], missing: list[str]
-) -> tuple[list[ClassifierRun], comparisons_lib.AllPredictions]:
-  """Returns all classifiers, and the predictions of those that have them, in order."""
-  runs: list[ClassifierRun] = []
-  found: _AllFound = {}
-  for folder in results_lib.find(workdir):
-    run, read = _read_run(workdir, folder, classify.get('protocol', ''), missing)
-    runs.append(run)
-    if read:
-      found[run.model, run.regime, run.seed] = read
-  runs.sort(key=lambda run: (*order(run.model, run.regime), run.seed))
-  if runs:
-    missing += _unfinished(classify, {(run.model, run.regime, run.seed) for run in runs})
-  else:
-    missing.append(
-      'Classifiers: no classify/<model>/<regime>/seed_<k>/predictions.csv; run the classify stage.'
-    )
-  ordered: dict[str, dict[str, dict[int, Predictions]]] = {}
-  for run in runs:
-    if predictions := found.get((run.model, run.regime, run.seed)):
-      ordered.setdefault(run.model, {}).setdefault(run.regime, {})[run.seed] = predictions
-  return runs, ordered
-
-
-def _read_run(
-  workdir: pathlib.Path, folder: pathlib.Path, protocol: str, missing: list[str]
-) -> tuple[ClassifierRun, Predictions | None]:
-  model, regime, seed = RunName.of(folder)
-  metrics = _found(results_lib.read, folder)
-  if metrics is None:
-    missing.append(f'How it was trained: {(folder / results_lib.NAME).relative_to(workdir)} is missing.')
-  predictions = _found(predictions_lib.read_csv, folder / predictions_lib.NAME)
-  if predictions is None:
-    missing.append(f'Scores by class: {(folder / predictions_lib.NAME).relative_to(workdir)} is missing.')
-    scores = None
-  else:
-    scores = scores_lib.evaluate(predictions.labels, predictions.probabilities, predictions.class_names)
-  if metrics is None:
-    return ClassifierRun(model=model, regime=regime, seed=seed, protocol=protocol, scores=scores), predictions
-  known = {key: getattr(metrics, key) for key in metrics.__struct_fields__}
-  return ClassifierRun(**known, scores=scores), predictions
-
-
-def _unfinished(classify: Mapping[str, Any], done: set[tuple[str, str, int]]) -> list[str]:
-  """Returns sentences on what was asked for and is missing."""
-  seeds = range(classify.get('num_seeds') or 1)
-  sentences = []
-  for model in classify.get('models') or ():
-    absent = [
-      f'{regime} (seed {seed})'
-      for regime in classify.get('regimes') or ()
-      if regimes_lib.is_main(regime)
-      for seed in seeds
-      if (model, regime, seed) not in done
-    ]
-    if absent:
-      sentences.append(f'Not finished for {model_title(model)}: {", ".join(absent)}.')
-  known = [regime for regime in classify.get('regimes') or () if regimes_lib.find(regime)]
-  further = {
-    (model, regime, seed)
-    for model in classify.get('models') or ()
-    for regime in regimes_lib.of_model(
-      model, known, classify.get('curve') or (), classify.get('curve_models') or ()
-    )
-    if not regimes_lib.is_main(regime)
-    for seed in seeds
-  }
-  if further - done:
-    sentences.append(
-      f'Not finished of the regimes by number of synthetic images and with the filter: {len(further - done):,} of '
-      f'{len(further):,} runs.'
-    )
-  return sentences

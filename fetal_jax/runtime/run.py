@@ -1,4 +1,4 @@
-"""The accounts of a run: config.json (what was asked, and of which versions) and logs/stages.json (what it took).
+"""The accounts of a run: config.json (what was asked) and logs/stages.json (who did each stage, and what it took).
 
 `started` and `run_stages` are what a command does with them.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from fetal_jax.runtime import records
+from fetal_jax.runtime import records, signals
 from fetal_jax.runtime.files import PathLike
 from fetal_jax.runtime.logs import start_logging
 from fetal_jax.runtime.version import __version__
@@ -33,9 +33,8 @@ class RunFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
   """The content of config.json.
 
   Attributes:
-    config: all settings, nested by section.
-    versions: of this project, of Python and of the libraries that decide results.
-    git_commit: of the source; None where it is no checkout.
+    config: all settings, nested by section, as last asked.
+    versions, git_commit: of the start that began the run; see `Maker` for those of each stage.
   """
 
   config: dict[str, Any]
@@ -43,22 +42,38 @@ class RunFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
   git_commit: str | None
 
 
+class Maker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+  """With what a stage, or a part of it, was done.
+
+  Attributes:
+    versions: of this project, of Python and of the libraries that decide results.
+    git_commit: of the source; None where it is no checkout of this project.
+    device: for example `8 x NVIDIA H100 on 1 host`.
+    cpu_cores: of the machine.
+    dtype: of matmuls and convolutions; None where the stage has none in the config's dtype.
+  """
+
+  versions: dict[str, str]
+  git_commit: str | None
+  device: str
+  cpu_cores: int | None
+  dtype: str | None
+
+
 class StageAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-  """What one stage took, over all its starts.
+  """Who did one stage, and what it took, over all its starts that ended by themselves or were asked to stop.
 
   Attributes:
     seconds: of wall time.
     peak_memory_gib: largest resident memory of the process.
-    finished: when, in ISO 8601.
-    device: for example `8 x NVIDIA H100 on 1 host`.
-    cpu_cores: of the machine.
+    finished: when, in ISO 8601; None before that.
+    makers: all different ones, in order.
   """
 
   seconds: float
   peak_memory_gib: float
-  finished: str
-  device: str
-  cpu_cores: int | None
+  finished: str | None
+  makers: list[Maker]
 
 
 def write(workdir: PathLike, run: RunFile) -> None:
@@ -91,27 +106,54 @@ def read_accounts(workdir: PathLike) -> dict[str, StageAccount]:
   return records.read(pathlib.Path(workdir) / ACCOUNTS, dict[str, StageAccount], remedy=_REMEDY)
 
 
+def note_asked(workdir: PathLike, config: dict[str, Any]) -> None:
+  """Writes the settings to config.json, unless they are there; who began the run stays.
+
+  Raises:
+    DamagedFile: config.json is not what was written.
+  """
+  try:
+    before = read(workdir)
+  except FileNotFoundError:
+    write(workdir, describe(config))
+    return
+  after = msgspec.structs.replace(before, config=config)
+  if records.to_json(after) != records.to_json(before):
+    write(workdir, after)
+
+
 def describe(config: dict[str, Any]) -> RunFile:
   """Returns the record of a run with these settings by the source and the libraries in use."""
-  versions = {
+  return RunFile(config, versions(), git_commit(pathlib.Path(__file__).resolve().parents[2]))
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions of this project, of Python and of the libraries that decide results."""
+  return {
     'fetal_jax': __version__,  # a checkout that was never installed has it too
     'python': sys.version.split()[0],
     **{name: metadata.version(name) for name in _PACKAGES},
   }
-  return RunFile(config, versions, _git_commit(pathlib.Path(__file__).resolve().parents[2]))
 
 
-def _git_commit(root: pathlib.Path) -> str | None:
-  """Returns the commit of the checkout at `root`; None where it is none, or where there is no git."""
-  if not (root / '.git').exists():  # git would look for one in the folders above
+def git_commit(root: pathlib.Path) -> str | None:
+  """Returns the commit of this project's checkout at `root`; None where there is none, or no git.
+
+  An installed package may lie within somebody else's repository, and a hook of git's names its repository in the
+  environment: neither is meant.
+  """
+  if not (root / 'pyproject.toml').is_file() or not (root / '.git').exists():
     return None
+  environment = {key: value for key, value in os.environ.items() if not key.startswith('GIT_')}
+  command = ['git', 'rev-parse', '--show-toplevel', 'HEAD']
   try:
     asked = subprocess.run(
-      ['git', 'rev-parse', 'HEAD'], cwd=root, capture_output=True, text=True, check=False
+      command, cwd=root, env=environment, capture_output=True, text=True, errors='replace', check=False
     )
   except OSError:
     return None
-  return asked.stdout.strip() or None
+  top, _, commit = asked.stdout.strip().rpartition('\n')
+  return commit if asked.returncode == 0 and top and os.path.samefile(top, root) else None
 
 
 @contextlib.contextmanager
@@ -138,25 +180,39 @@ def started(workdir: PathLike) -> Iterator[None]:
 
 
 def run_stages(
-  stages: Mapping[str, Callable[[], bool]], workdir: PathLike, *, on_one_host: Collection[str] = ()
+  stages: Mapping[str, Callable[[], bool]],
+  workdir: PathLike,
+  *,
+  on_one_host: Collection[str] = (),
+  dtypes: Mapping[str, str] | None = None,
 ) -> None:
-  """Runs stages in order, and adds up in logs/stages.json what each of them took.
+  """Runs stages in order, and notes in logs/stages.json who did each of them and what it took.
 
   Args:
     stages: functions by name; each returns whether there was anything to do.
     workdir: of the run.
     on_one_host: names of those that only the first process runs, while the others wait.
+    dtypes: name of a stage -> dtype of its matmuls and convolutions.
   """
   from fetal_jax.runtime import hosts  # loads JAX, which `read` does not need
 
+  def account(name: str, start: float, *, finished: bool) -> None:
+    if hosts.is_first():
+      dtype = (dtypes or {}).get(name)
+      _account(workdir, name, time.monotonic() - start, dtype=dtype, finished=finished)
+
   for name, stage in stages.items():
     start = time.monotonic()
-    worked = hosts.on_one_host(stage) if name in on_one_host else stage()
-    if worked and hosts.is_first():
-      _account(workdir, name, time.monotonic() - start)
+    try:
+      worked = hosts.on_one_host(stage) if name in on_one_host else stage()
+    except signals.Stopped:
+      account(name, start, finished=False)
+      raise
+    if worked:
+      account(name, start, finished=True)
 
 
-def _account(workdir: PathLike, stage: str, seconds: float) -> None:
+def _account(workdir: PathLike, stage: str, seconds: float, *, dtype: str | None, finished: bool) -> None:
   """Adds a start of a stage, which has just ended, to its account."""
   from fetal_jax.runtime import devices
 
@@ -164,13 +220,21 @@ def _account(workdir: PathLike, stage: str, seconds: float) -> None:
     accounts = read_accounts(workdir)
   except FileNotFoundError:
     accounts = {}
-  before = accounts.get(stage)
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
-  accounts[stage] = StageAccount(
-    seconds=round((before.seconds if before else 0.0) + seconds, 1),
-    peak_memory_gib=round(max(before.peak_memory_gib if before else 0.0, peak), 2),
-    finished=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+  before = accounts.get(stage) or StageAccount(0.0, 0.0, None, [])
+  me = describe({})
+  maker = Maker(
+    versions=me.versions,
+    git_commit=me.git_commit,
     device=devices.device_summary(),
     cpu_cores=os.cpu_count(),
+    dtype=dtype,
+  )
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
+  now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+  accounts[stage] = StageAccount(
+    seconds=round(before.seconds + seconds, 1),
+    peak_memory_gib=round(max(before.peak_memory_gib, peak), 2),
+    finished=now if finished else before.finished,
+    makers=[*before.makers, *([maker] if maker not in before.makers else [])],
   )
   write_accounts(workdir, accounts)

@@ -17,9 +17,9 @@ import numpy as np
 from absl import logging
 from jaxtyping import Int
 
-from fetal_jax import config as config_lib
 from fetal_jax.data import rounds
 from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
+from fetal_jax.data.rounds.own import model_hash
 from fetal_jax.data.rounds.plan import Plan
 from fetal_jax.data.rounds.writer import RoundWriter
 from fetal_jax.runtime import devices, hosts
@@ -61,20 +61,6 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   return any(drawn)
 
 
-def sampler_settings(config: ml_collections.ConfigDict, *, has_guide: bool) -> SamplerSettings:
-  """Returns what decides an image beside its label and its key."""
-  sample = config.sample
-  return SamplerSettings(
-    method=sample.method,
-    steps=sample.steps,
-    guidance_scale=sample.guidance_scale if has_guide else 0.0,
-    interval=tuple(sample.guidance_interval) or None,
-    guidance_at=sample.guidance_at,
-    eta=sample.eta,
-    clip=None if sample.clip == 'none' else sample.clip,
-  )
-
-
 def _draw_round(
   config: ml_collections.ConfigDict,
   about: Description,
@@ -84,7 +70,7 @@ def _draw_round(
 ) -> bool:
   """Draws what is missing of one round; returns whether anything was."""
   plan = Plan(number, about.class_names, config.sample.per_class, shard_size=config.sample.shard_size)
-  settings = sampler_settings(config, has_guide=about.has_guide)
+  settings = SamplerSettings.asked(config.sample, has_guide=about.has_guide)
   open_writer = functools.partial(
     RoundWriter,
     folder,
@@ -93,7 +79,7 @@ def _draw_round(
     checkpoint=CheckpointMark(
       step=about.step, ema_rate=about.config.diffusion.ema_rates[0], split_hash=about.split_hash
     ),
-    config_hash=config_lib.config_hash(about.config.diffusion, about.split_hash, about.config.seed),
+    config_hash=model_hash(about.config, about.split_hash),
     sampler=settings,
     image_size=config.data.image_size,
     channels=config.data.channels,

@@ -161,6 +161,7 @@ def _plan(
     weights=weights,
     settings=_settings(config, run.model, split_hash, weights) + synthetic.fingerprint(run.regime),
     split_hash=split_hash,
+    rounds=synthetic.seen_by(run.regime),
     config=config_lib.to_dict(config),
   )
 
@@ -192,7 +193,7 @@ def _settings(
 
 
 def _is_done(plan: RunPlan) -> bool:
-  """Returns whether the run has results; UserError if they are of other settings."""
+  """Returns whether the run has results; UserError if they are of other settings, or are not what was written."""
   try:
     found = results.read(plan.folder)
   except FileNotFoundError:
@@ -201,4 +202,5 @@ def _is_done(plan: RunPlan) -> bool:
     raise UserError(
       f'{plan.folder}: done before with other settings or data; use a new --workdir or delete this folder'
     )
+  results.read_predictions(plan.folder, found)
   return True

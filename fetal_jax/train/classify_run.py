@@ -19,6 +19,7 @@ from fetal_jax.data.records import Records
 from fetal_jax.runtime import devices
 from fetal_jax.runtime.checkpoint import Checkpointer, log_resumption
 from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.fingerprint import Fingerprint
 from fetal_jax.runtime.keys import stage_key
 from fetal_jax.runtime.metrics import MetricWriter
 from fetal_jax.runtime.units import duration
@@ -44,7 +45,8 @@ class RunPlan:
     epochs, batch_size, steps_per_call, eval_batch_size, checkpoint_epochs, skip_nonfinite: as in `config.classify`.
     weights: the file to start from, or None.
     settings: a hash of everything that decides the result.
-    split_hash: of the split, for those who use the weights.
+    split_hash: of the split, for those who use the weights or the results.
+    rounds: number -> hash of the synthetic rounds that it sees, those of its start included.
     config: of the whole run, as JSON, for the checkpoints.
   """
 
@@ -65,6 +67,7 @@ class RunPlan:
   weights: initial.Weights | None
   settings: str
   split_hash: str
+  rounds: dict[int, str]
   config: dict[str, Any]
 
   @property
@@ -122,7 +125,7 @@ def train(task: Task, plan: RunPlan) -> None:
     begun = _resume(task, plan, checkpointer, batches) or _start(task, plan, key_init)
     clock -= begun.seconds
     logs = plan.workdir / 'logs' / plan.folder.relative_to(plan.workdir)
-    with MetricWriter(logs, start_step=begun.step) as writer:
+    with MetricWriter(logs, start_step=loop.logged_step(begun.step, begun.account)) as writer:
       epochs = EpochSelector(task, plan, begun, checkpointer, writer)
       state = loop.train(
         begun.state,
@@ -148,8 +151,7 @@ def train(task: Task, plan: RunPlan) -> None:
 
   tested = predict(task, epochs.best, plan.test, batch_size=plan.eval_batch_size)
   tested_last = predict(task, state.variables, plan.test, batch_size=plan.eval_batch_size)
-  metrics = _metrics(task, plan, epochs.history, tested, tested_last, time.monotonic() - clock)
-  _write_results(plan, metrics, epochs, tested)
+  _write_results(task, plan, epochs, tested, tested_last, time.monotonic() - clock)
 
 
 # MARK: Start, resume, save
@@ -306,7 +308,14 @@ def _metrics(
   tested_last: np.ndarray,
   seconds: float,
 ) -> ClassifierMetrics:
-  """Sums the training up; `tested` are the probabilities of the selected epoch, `tested_last` of the last one."""
+  """Sums the training up when predictions.csv is written.
+
+  Args:
+    task, plan: of the training.
+    history: its epochs.
+    tested, tested_last: probabilities of the test images, by the selected epoch and by the last one.
+    seconds: it took.
+  """
   model, regime, seed = plan.name
   best = best_epoch(history)
   return ClassifierMetrics(
@@ -329,6 +338,9 @@ def _metrics(
     initialised_from=regimes.get(regime).start,
     init_from=_initial_weights(plan.weights),
     settings=plan.settings,
+    split_hash=plan.split_hash,
+    rounds={str(number): mark for number, mark in plan.rounds.items()},
+    predictions=Fingerprint.of(plan.folder / predictions.NAME),
     history=history,
   )
 
@@ -338,10 +350,15 @@ def _initial_weights(weights: initial.Weights | None) -> InitialWeights | None:
 
 
 def _write_results(
-  plan: RunPlan, metrics: ClassifierMetrics, epochs: EpochSelector, tested: np.ndarray
+  task: Task,
+  plan: RunPlan,
+  epochs: EpochSelector,
+  tested: np.ndarray,
+  tested_last: np.ndarray,
+  seconds: float,
 ) -> None:
-  """Writes predictions, selected weights and metrics; then the checkpoints go."""
-  best = best_epoch(metrics.history)
+  """Writes predictions, selected weights and metrics (see `_metrics`); then the checkpoints go."""
+  best = best_epoch(epochs.history)
   first = jax.process_index() == 0
   if first:
     rows = predictions.of(plan.records.take(plan.test.indices), tested)
@@ -349,9 +366,11 @@ def _write_results(
   with Checkpointer(plan.folder / 'selected', keep=1) as selected:
     about = {'config': plan.config, 'settings': plan.settings, 'split_hash': plan.split_hash}
     selected.save(best.step, epochs.best, about)
-  if first:
-    results.write(plan.folder, metrics)  # last: it says that the run is whole
-    shutil.rmtree(plan.folder / 'checkpoints', ignore_errors=True)
+  if not first:
+    return
+  metrics = _metrics(task, plan, epochs.history, tested, tested_last, seconds)
+  results.write(plan.folder, metrics)  # last: it says that the run is whole
+  checkpoint.remove(plan.folder / 'checkpoints')
   logging.info(
     '%s: test accuracy %.3f (epoch %d of %d, selection accuracy %.3f, %d real + %d synthetic images, %s)',
     plan.title,

@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from fetal_jax.data.records import Records
-from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.errors import DamagedFile
 from fetal_jax.runtime.files import PathLike, replacing
 
 NAME = 'predictions.csv'
 _COLUMNS = ('image', 'patient', 'machine', 'operator', 'brain_plane', 'label', 'predicted')
-_REMEDY = 'delete its folder and run --stage=classify again'
+REMEDY = 'delete its folder and run --stage=classify again'
+_SUM_ERROR = 1e-3  # of probabilities that are rounded to six digits, and were computed in float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,17 @@ class Predictions:
     taken = {name: column[indices] for name, column in columns.items() if isinstance(column, np.ndarray)}
     return dataclasses.replace(self, **taken)
 
+  def is_of(self, records: Records) -> bool:
+    """Returns whether these are answers for the images of `records`, in that order, with their patients and classes."""
+    return self.class_names == records.class_names and all(
+      np.array_equal(mine, theirs)
+      for mine, theirs in (
+        (self.images, records.names),
+        (self.patients, records.patients),
+        (self.labels, records.labels),
+      )
+    )
+
 
 def of(records: Records, probabilities: Float[np.ndarray, 'n k']) -> Predictions:
   """Returns the predictions for the images of `records`, one row of probabilities each."""
@@ -74,28 +86,31 @@ def write_csv(path: PathLike, predictions: Predictions) -> None:
 
 
 def read_csv(path: PathLike) -> Predictions:
-  """Reads what `write_csv` wrote.
+  """Reads what `write_csv` wrote. Whether it is the file that a run wrote is checked by `results.read_predictions`.
 
   Raises:
     FileNotFoundError: it is missing.
-    UserError: a column is missing, a row is cut off or holds no probabilities, a label is no class, or there is no
-      row.
+    DamagedFile: it is no text, a column is missing, a row is cut off or holds no probabilities, a label is no class, or
+      there is no row.
   """
-  with open(path, newline='', encoding='utf-8') as f:
-    header, *rows = list(csv.reader(f)) or [[]]
+  try:
+    with open(path, newline='', encoding='utf-8') as f:
+      header, *rows = list(csv.reader(f)) or [[]]
+  except (UnicodeDecodeError, csv.Error) as error:
+    raise DamagedFile(f'{path}: damaged ({error}); {REMEDY}') from error
   class_names = tuple(name[2:] for name in header if name.startswith('p_'))
-  if not class_names or header != _header(class_names):
-    raise UserError(f'{path}: the header must be {",".join(_COLUMNS)},p_<class>,…; {_REMEDY}')
+  if not class_names or header != _header(class_names) or len(set(class_names)) < len(class_names):
+    raise DamagedFile(f'{path}: the header must be {",".join(_COLUMNS)},p_<class>,…; {REMEDY}')
   if not rows:
-    raise UserError(f'{path}: no predictions; {_REMEDY}')
+    raise DamagedFile(f'{path}: no predictions; {REMEDY}')
   index = {name: k for k, name in enumerate(class_names)}
   labels = np.empty(len(rows), np.int32)
   probabilities = np.empty((len(rows), len(class_names)))
   for i, row in enumerate(rows):
     try:
       labels[i], probabilities[i] = _numbers(row, index)
-    except ValueError:
-      raise UserError(f'{path}: row {i + 2} is damaged; {_REMEDY}') from None
+    except ValueError as error:
+      raise DamagedFile(f'{path}: row {i + 2} is damaged ({error}); {REMEDY}') from None
   images, patients, machines, operators, brain_planes = (np.array([row[c] for row in rows]) for c in range(5))
   return Predictions(
     images=images,
@@ -114,10 +129,16 @@ def _header(class_names: Sequence[str]) -> list[str]:
 
 
 def _numbers(row: Sequence[str], index: dict[str, int]) -> tuple[int, list[float]]:
-  """Returns the label and the probabilities of a row; ValueError if it has none."""
-  if len(row) != len(_COLUMNS) + len(index) or row[_COLUMNS.index('label')] not in index:
-    raise ValueError
+  """Returns the label and the probabilities of a row; ValueError, which says what is wrong, if it has none."""
+  if len(row) != len(_COLUMNS) + len(index):
+    raise ValueError(f'{len(row)} of {len(_COLUMNS) + len(index)} columns')
+  label, predicted = row[_COLUMNS.index('label')], row[_COLUMNS.index('predicted')]
+  for name in (label, predicted):
+    if name not in index:
+      raise ValueError(f'{name!r} is no class')
   probabilities = [float(p) for p in row[len(_COLUMNS) :]]
-  if not all(0 <= p <= 1 for p in probabilities):
-    raise ValueError
-  return index[row[_COLUMNS.index('label')]], probabilities
+  if not all(0 <= p <= 1 for p in probabilities) or abs(sum(probabilities) - 1) > _SUM_ERROR:
+    raise ValueError('not probabilities, which are from 0 to 1 and have the sum 1')
+  if probabilities[index[predicted]] < max(probabilities):  # of equals, digits that are not here decided
+    raise ValueError(f'{predicted!r} is not the most probable class')
+  return index[label], probabilities

@@ -1,17 +1,22 @@
-"""metrics.json: how one classifier was trained and how good it is; and where the runs of the classify stage lie."""
+"""metrics.json: how one classifier was trained and how good it is; and where the runs of the classify stage lie.
+
+It is the seal of the predictions.csv beside it, which is read here too.
+"""
 
 import pathlib
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from fetal_jax.runtime import records
-from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.errors import DamagedFile, UserError
 from fetal_jax.runtime.files import PathLike
-from fetal_jax.train import predictions
+from fetal_jax.runtime.fingerprint import Fingerprint
+from fetal_jax.train import predictions as predictions_lib
+from fetal_jax.train.predictions import Predictions
 
 NAME = 'metrics.json'
-_REMEDY = 'delete its folder and run --stage=classify again'
 
 
 class RunName(NamedTuple):
@@ -85,6 +90,9 @@ class ClassifierMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     initialised_from: the regime whose selected weights it started from, or None.
     init_from: the file of weights that it started from, or None.
     settings: a hash of everything that decides the result; see `train.classify`.
+    split_hash: of the split that it was trained and tested on.
+    rounds: number of a synthetic round, as text -> hash of the round, of all that it has seen.
+    predictions: of the predictions.csv beside it.
     history: the epochs, in order.
   """
 
@@ -107,6 +115,9 @@ class ClassifierMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
   initialised_from: str | None
   init_from: InitialWeights | None
   settings: str
+  split_hash: str
+  rounds: dict[str, str]
+  predictions: Fingerprint
   history: list[EpochRow]
 
 
@@ -120,12 +131,48 @@ def read(folder: PathLike) -> ClassifierMetrics:
 
   Raises:
     FileNotFoundError: it is missing.
-    DamagedFile: it is not what was written.
+    DamagedFile: it is not what was written, or of another run than its folder says.
   """
-  return records.read(pathlib.Path(folder) / NAME, ClassifierMetrics, remedy=_REMEDY)
+  path = pathlib.Path(folder) / NAME
+  found = records.read(path, ClassifierMetrics, remedy=predictions_lib.REMEDY)
+  name = RunName(found.model, found.regime, found.seed)
+  if name != RunName.of(folder):
+    raise DamagedFile(
+      f'{path}: is of {" ".join(map(str, name))}, a copy in the wrong place; {predictions_lib.REMEDY}'
+    )
+  return found
+
+
+def read_predictions(folder: PathLike, metrics: ClassifierMetrics) -> Predictions:
+  """Reads the predictions.csv of the run in `folder`.
+
+  Args:
+    folder: of the run.
+    metrics: of the same run, whose seal it must fit.
+
+  Raises:
+    DamagedFile: it is missing or is not what was written, or does not give the test accuracy of the metrics.
+  """
+  path = pathlib.Path(folder) / predictions_lib.NAME
+  if damage := metrics.predictions.damage(path):
+    raise DamagedFile(f'{path}: {damage}; {predictions_lib.REMEDY}')
+  found = predictions_lib.read_csv(path)
+  right = float(np.mean(found.probabilities.argmax(-1) == found.labels))
+  if abs(right - metrics.test_accuracy) > _ties(found) + 1e-6:
+    raise DamagedFile(
+      f'{path}: gives the accuracy {right:.4f}, {NAME} has {metrics.test_accuracy:.4f}; {predictions_lib.REMEDY}'
+    )
+  return found
+
+
+def _ties(predictions: Predictions) -> float:
+  """Returns the share of images whose two highest probabilities are the same in the six digits that are kept."""
+  highest = np.sort(predictions.probabilities, axis=-1)[:, -2:]
+  return float(np.mean(highest[:, 0] == highest[:, -1])) if highest.shape[1] == 2 else 0.0
 
 
 def find(workdir: PathLike) -> list[pathlib.Path]:
   """Returns the folders of all runs that have left metrics.json or predictions.csv, sorted."""
   runs = pathlib.Path(workdir).glob('classify/*/*/seed_*')
-  return sorted(run for run in runs if any((run / name).is_file() for name in (NAME, predictions.NAME)))
+  names = (NAME, predictions_lib.NAME)
+  return sorted(run for run in runs if any((run / name).is_file() for name in names))

@@ -50,12 +50,16 @@ class SyntheticSets:
 
   def fingerprint(self, name: str) -> str:
     """Returns what identifies the synthetic images that regime `name` trains on, its start included."""
-    regime = regimes.synthetic(name)
-    used = sorted(self.rounds) if regime.count else sorted(regime.rounds)
-    marks = [self.hashes[r] for r in used]
-    if regime.kept and self.kept is not None:
+    used = self.seen_by(name)
+    marks = [*used.values()]
+    if regimes.synthetic(name).kept and self.kept is not None:
       marks += [config_lib.config_hash(self.kept[r].tolist()) for r in used]
     return ''.join('-' + mark for mark in marks)
+
+  def seen_by(self, name: str) -> dict[int, str]:
+    """Returns the rounds that regime `name` trains on, its start included: number -> hash."""
+    regime = regimes.synthetic(name)
+    return {r: self.hashes[r] for r in sorted(self.rounds if regime.count else regime.rounds)}
 
 
 def first_images(rounds: Sequence[Source], count: int) -> list[Source]:

@@ -52,6 +52,7 @@ SPACE = SpaceAudit(
 )
 EVALUATION = Evaluation(
   inputs='0123',
+  rounds={'1': '4567'},
   judge='last hidden layer of resnet50',
   encoder='pool of Inception v3',
   leakage=Leakage(

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fetal_jax import config as config_lib
+from fetal_jax.data import rounds as rounds_lib
 from fetal_jax.data.grid import grid
 from fetal_jax.evaluate import fidelity, results, sweep, sweep_results
 from fetal_jax.evaluate.copies import audit
@@ -26,7 +27,8 @@ def write_evaluation(
   """Writes evaluate/results.json and pairs_<space>.png; of the synthetic images `copies` are training images."""
   found, pairs = _evaluation(tuple(class_names), drawn, copies)
   leakage = msgspec.structs.replace(found.leakage, split_hash=split_hash, test_patient_overlap=shared)
-  results.write(workdir, msgspec.structs.replace(found, leakage=leakage))
+  rounds = {str(one.number): one.hash for one in rounds_lib.find(workdir)}
+  results.write(workdir, msgspec.structs.replace(found, leakage=leakage, rounds=rounds))
   for space, picture in pairs.items():
     (pathlib.Path(workdir) / 'evaluate' / f'pairs_{space}.png').write_bytes(picture)
 
@@ -61,6 +63,7 @@ def _evaluation(class_names, drawn, copies) -> tuple[Evaluation, dict[str, bytes
   }
   found = Evaluation(
     inputs='0123',
+    rounds={},
     judge=JUDGE,
     encoder=JUDGE,
     leakage=Leakage(

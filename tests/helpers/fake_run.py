@@ -14,7 +14,8 @@ from fetal_jax.evaluate.results import (
   SpaceAudit,
 )
 from fetal_jax.evaluate.scores import Bin, ClassScores, Scores
-from fetal_jax.report.run import ClassifierRun, Run
+from fetal_jax.report.classifier_runs import ClassifierRun
+from fetal_jax.report.run import Run
 
 _SCORES = FidelityScores(
   n_real=60, n_fake=60, fid=1.0, kid=0.1, kid_sd=0.01, kid_subset_size=20, precision=0.5, recall=0.5, density=0.5,
@@ -27,7 +28,7 @@ def make(**known) -> Run:
   """Returns a run of which only `known` is known."""
   nothing = {
     'name': 'fake', 'config': {}, 'versions': {}, 'git_commit': None, 'stages': {}, 'data': None, 'rounds': [],
-    'diffusion': None, 'runs': [], 'curve': None, 'filter': None, 'evaluation': None, 'sweep': None, 'recommended': None,
+    'diffusion': None, 'runs': [], 'left_out': [], 'curve': None, 'filter': None, 'evaluation': None, 'sweep': None, 'recommended': None,
     'missing': [],
     'comparisons': comparisons(),
   }  # fmt: skip
@@ -81,6 +82,7 @@ def evaluation(**spaces: SpaceAudit | None) -> Evaluation:
   )  # fmt: skip
   return Evaluation(
     inputs='0123',
+    rounds={},
     judge='a judge',
     encoder='an encoder',
     leakage=Leakage(

@@ -18,6 +18,7 @@ from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
 from fetal_jax.data.rounds import manifest as manifest_lib
 from fetal_jax.evaluate import filter as filtering
 from fetal_jax.runtime import files, run
+from fetal_jax.runtime.fingerprint import Fingerprint
 from fetal_jax.train import kept, results
 from fetal_jax.train import regimes as regimes_lib
 from fetal_jax.train.kept import Kept, KeptRound, Rule
@@ -60,7 +61,8 @@ def make(
   """
   rng = np.random.default_rng(0)
   asked = (*regimes, *kept)
-  _write_config(workdir, class_names, models, asked, num_seeds, image_size, split, protocol, curve)
+  drawn = {'rounds': rounds, 'per_class': per_class}
+  _write_config(workdir, class_names, models, asked, num_seeds, image_size, split, protocol, curve, drawn)
   records, test = _write_data(workdir, rng, class_names, num_images, image_size, split)
   _write_diffusion(workdir, rng)
   for r in range(1, rounds + 1):
@@ -82,7 +84,7 @@ def make(
 
 
 def _write_config(
-  workdir, class_names, models, regimes, num_seeds, image_size, split, protocol, curve
+  workdir, class_names, models, regimes, num_seeds, image_size, split, protocol, curve, drawn
 ) -> None:
   config = {
     'name': 'fake',
@@ -94,6 +96,7 @@ def _write_config(
       'image_size': image_size,
     },
     'diffusion': {'timesteps': 1000, 'steps': 2000, 'batch_size': 64, 'unet': {'width': 64}},
+    'sample': drawn,
     'classify': {
       'models': list(models),
       'regimes': list(regimes),
@@ -106,8 +109,11 @@ def _write_config(
   versions = {'python': '3.11.7', 'jax': '0.10.2', 'flax': '0.12.8', 'fetal_jax': '0.1.0'}
   run.write(workdir, run.RunFile(config, versions, '0123456789abcdef'))
   seconds = {'prepare': 31.2, 'diffusion': 15_121.0, 'sample': 9200.0, 'classify': 802.0}
+  maker = run.Maker(
+    versions=versions, git_commit='0123456789abcdef', device='1 x cpu', cpu_cores=None, dtype='float32'
+  )
   stages = {
-    stage: run.StageAccount(s, 1.5 + i, f'2026-01-0{i + 1}T10:00:00+00:00', '1 x cpu', None)
+    stage: run.StageAccount(s, 1.5 + i, f'2026-01-0{i + 1}T10:00:00+00:00', [maker])
     for i, (stage, s) in enumerate(seconds.items())
   }
   run.write_accounts(workdir, stages)
@@ -164,7 +170,9 @@ def _write_round(workdir, rng, r, class_names, per_class, image_size, dataset) -
   folder.mkdir(parents=True, exist_ok=True)
   about = {
     'seed': 0,
-    'checkpoint': CheckpointMark(step=2000, ema_rate=0.9999, split_hash='a split'),
+    'checkpoint': CheckpointMark(
+      step=2000, ema_rate=0.9999, split_hash=prepared.read_info(workdir).split_hash
+    ),
     'config_hash': 'abc',
     'sampler': SamplerSettings(method='ancestral', steps=250, guidance_scale=0.5),
     'image_size': image_size,
@@ -205,6 +213,13 @@ def write_kept(workdir, class_names, rounds, per_class) -> None:
   kept.write(workdir, Kept(inputs='0', judge=fake_audits.JUDGE, rule=rule, class_names=names, rounds=found))
   for name, grey in (('kept', 200), ('dropped', 50)):
     Image.new('L', (160, 96), grey).save(folder / f'{name}.png')
+
+
+def _seen_by(workdir, regime, rounds) -> dict[str, str]:
+  """The rounds that a regime is trained on: number -> hash."""
+  of = regimes_lib.synthetic(regime)
+  numbers = range(1, rounds + 1) if of.count else [r for r in of.rounds if r <= rounds]
+  return {str(r): rounds_lib.read(rounds_lib.folder_of(workdir, r)).hash for r in numbers}
 
 
 def skill(regime: str, rounds: int, per_class: int) -> float:
@@ -261,6 +276,7 @@ def write_run(workdir, model, regime, seed, records, test, rounds, per_class, *,
     synthetic_images=synthetic, parameters=23_520_000,
     train_accuracy=0.97, validation_accuracy=accuracy, test_accuracy=accuracy,
     test_accuracy_last=accuracy - 0.01, seconds=12.5, initialised_from=about.start, init_from=None,
-    settings='s', history=history,
+    settings='s', split_hash=prepared.read_info(workdir).split_hash, rounds=_seen_by(workdir, regime, rounds),
+    predictions=Fingerprint.of(folder / 'predictions.csv'), history=history,
   )  # fmt: skip
   results.write(folder, metrics)

@@ -183,10 +183,13 @@ def test_names_of_users_are_escaped(tmp_path):
 
 def test_models_and_regimes_that_the_paper_lacks(tmp_path):
   fake_workdir.make(tmp_path, models=('resnet50',), regimes=('real',), num_images=60, image_size=8)
-  folder = tmp_path / 'classify'
-  (folder / 'resnet50').rename(folder / 'my_net')
-  path = folder / 'my_net' / 'real' / 'seed_0'
-  metrics_lib.write(path, msgspec.structs.replace(metrics_lib.read(path), model='my_net', regime='twice'))
+  folder, other = (
+    metrics_lib.RunName(*name, 0).folder(tmp_path) for name in (('resnet50', 'real'), ('my_net', 'twice'))
+  )
+  found = msgspec.structs.replace(metrics_lib.read(folder), model='my_net', regime='twice')
+  other.parent.mkdir(parents=True)
+  folder.rename(other)
+  metrics_lib.write(other, found)
   stage.run(CONFIG, tmp_path)
   text = (tmp_path / 'report' / 'index.html').read_text()
   assert 'my_net' in text

@@ -3,15 +3,20 @@
 import dataclasses
 import types
 
+import msgspec
 import numpy as np
 import pytest
+from helpers import damage, fake_predictions
+from train.test_results import METRICS
 
 from fetal_jax import config as config_lib
 from fetal_jax.data import records
 from fetal_jax.data.loader import Source
 from fetal_jax.data.splits import Split
 from fetal_jax.runtime.errors import UserError
-from fetal_jax.train import classify, initial
+from fetal_jax.runtime.fingerprint import Fingerprint
+from fetal_jax.train import classify, initial, results
+from fetal_jax.train import predictions as predictions_lib
 from fetal_jax.train.results import RunName
 from fetal_jax.train.synthetic_sets import SyntheticSets
 
@@ -90,6 +95,7 @@ def test_a_plan_holds_the_regimes_images_and_epochs(regime, images, epochs, tmp_
   made = plan(make_config(epochs=9, pretrain_epochs=4, protocol='honest'), regime, tmp_path)
   assert [(source.real, len(source.indices)) for source in made.train] == images
   assert made.epochs == epochs
+  assert made.rounds == ({} if regime == 'real' else {1: 'a'})
   assert made.folder == tmp_path / 'classify' / 'resnet50' / regime / 'seed_0'
   same = plan(make_config(epochs=9, pretrain_epochs=0, protocol='honest'), regime, tmp_path)
   assert same.epochs == 9
@@ -115,3 +121,21 @@ def test_the_settings_know_everything_that_decides_a_result(tmp_path):
   ]
   assert len({first, *changed}) == 7
   assert settings('synth_r1').endswith('-a')
+
+
+def test_a_run_whose_predictions_are_damaged_is_not_done(tmp_path):
+  made = plan(make_config(), 'real', tmp_path)
+  predictions_lib.write_csv(
+    made.folder / 'predictions.csv', fake_predictions.right_or_wrong([True, False], ['1', '2'])
+  )
+  seal = Fingerprint.of(made.folder / 'predictions.csv')
+  found = msgspec.structs.replace(
+    METRICS, **made.name._asdict(), settings=made.settings, test_accuracy=0.5, predictions=seal
+  )
+  results.write(made.folder, found)
+  assert classify._is_done(made)
+  damage.flip(made.folder / 'predictions.csv')
+  with pytest.raises(
+    UserError, match=r'predictions\.csv: is not .*; delete its folder and run --stage=class'
+  ):
+    classify._is_done(made)

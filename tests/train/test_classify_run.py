@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from fetal_jax.data import records
 from fetal_jax.data.loader import Source
-from fetal_jax.runtime import signals
+from fetal_jax.runtime import metrics, signals
 from fetal_jax.runtime.checkpoint import Checkpointer
 from fetal_jax.runtime.devices import make_mesh
 from fetal_jax.runtime.errors import UserError
@@ -59,6 +59,7 @@ def plan(workdir, regime='real', **changes):
     weights=None,
     settings='s',
     split_hash='h',
+    rounds={2: '0123'},
     config={},
   )
   return dataclasses.replace(made, **changes)
@@ -102,6 +103,8 @@ def test_a_training_leaves_its_results(tmp_path):
   best = max(found.history, key=lambda row: (row.score, -row.epoch))
   assert (found.selected_epoch, found.validation_accuracy) == (best.epoch, best.score)
   assert (found.real_images, found.synthetic_images, found.parameters) == (16, 0, 10)
+  assert (found.split_hash, found.rounds) == ('h', {'2': '0123'})
+  assert results.read_predictions(folder, found).is_of(plan(tmp_path).records.take(np.arange(20, 24)))
 
   step, variables, meta = selected(folder)
   assert (step, meta['split_hash'], meta['settings']) == (best.step, 'h', 's')
@@ -132,6 +135,39 @@ def test_a_training_that_was_stopped_ends_like_one_that_was_not(tmp_path, monkey
   assert one == two
   assert (whole.folder / 'predictions.csv').read_bytes() == (other.folder / 'predictions.csv').read_bytes()
   jax.tree.map(np.testing.assert_array_equal, selected(whole.folder)[1], selected(other.folder)[1])
+
+
+@pytest.mark.parametrize('at', [8, 16])
+def test_a_stop_during_an_evaluation_changes_nothing(tmp_path, monkeypatch, at):
+  """It comes within the evaluation of two batches, after step `at`; the checkpoint of that step comes first."""
+  whole, other = (plan(tmp_path / name, eval_batch_size=2) for name in ('whole', 'stopped'))
+  classify_run.train(task(), whole)
+  asked = []
+
+  def probabilities(variables, images):
+    if seen[-1] == at:
+      asked.append(at)
+    return task().probabilities(variables, images)
+
+  def update(state, batch, key):
+    seen.append(int(state.step) + 1)
+    return task().update(state, batch, key)
+
+  seen = [0]
+  monkeypatch.setattr(signals, 'requested', lambda: len(asked) > 0)
+  with pytest.raises(signals.Stopped, match=f'real seed 0 is at step {at} of 16, with a checkpoint'):
+    classify_run.train(dataclasses.replace(task(), update=update, probabilities=probabilities), other)
+  assert asked == [at]  # the second batch was left
+  monkeypatch.setattr(signals, 'requested', lambda: False)
+  classify_run.train(task(), other)
+  one, two = (msgspec.structs.replace(results.read(p.folder), seconds=0.0) for p in (whole, other))
+  assert one == two
+  rows = []
+  for p in (whole, other):
+    found = metrics.read_metrics(p.workdir / 'logs' / p.folder.relative_to(p.workdir) / 'metrics.jsonl')
+    rows.append([{name: value for name, value in row.items() if name != 'img_per_s'} for row in found])
+  assert rows[0] == rows[1]
+  assert [row['step'] for row in rows[0]] == [4, 4, 8, 8, 12, 12, 16, 16]
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """predictions.csv against its text, written out."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from fetal_jax.data import records
-from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.errors import DamagedFile, UserError
 from fetal_jax.train import predictions
 from fetal_jax.train.predictions import read_csv, write_csv
 
@@ -47,6 +49,26 @@ def test_a_file_is_written(tmp_path):
   assert (tmp_path / 'predictions.csv').read_bytes() == CSV.replace('\n', '\r\n').encode()
 
 
+def test_bytes_that_are_no_text_are_damage(tmp_path):
+  path = tmp_path / 'predictions.csv'
+  path.write_bytes(CSV.encode().replace(b'Voluson', b'\xff'))
+  with pytest.raises(DamagedFile, match=r'predictions\.csv: damaged \(.*utf-8'):
+    read_csv(path)
+
+
+def test_whether_predictions_are_of_these_images(tmp_path):
+  about = records.make(['Patient1_1', 'a,b'], [1, 0], ['1', '2'], ('abdomen', 'brain'))
+  path = tmp_path / 'predictions.csv'
+  path.write_text(CSV)
+  read = read_csv(path)
+  assert read.is_of(about)
+  assert not read.is_of(about.take(np.array([0])))
+  assert not read.is_of(about.take(np.array([1, 0])))
+  assert not read.is_of(dataclasses.replace(about, labels=np.array([0, 0], np.int32)))
+  assert not read.is_of(dataclasses.replace(about, patients=np.array(['1', '1'])))
+  assert not read.is_of(dataclasses.replace(about, class_names=('abdomen', 'femur')))
+
+
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
@@ -61,7 +83,13 @@ def test_a_file_is_written(tmp_path):
     (CSV.replace('0.25', 'nan'), 'row 2'),
     (CSV.replace('0.25', '1.5'), 'row 2'),
     (CSV.replace('0.25', '-0.25'), 'row 2'),
-    (CSV.replace(',brain,brain', ',heart,brain'), 'row 2'),
+    (CSV.replace('0.250000,0.75', '0.750000,0.75'), 'row 2 is damaged .not probabilities'),
+    (CSV.replace('0.250000,0.75', '0.150000,0.75'), 'row 2 is damaged .not probabilities'),
+    (CSV.replace('0.250000,0.75', '0.000000,0.00'), 'row 2 is damaged .not probabilities'),
+    (CSV.replace(',brain,brain', ',heart,brain'), "row 2 is damaged .'heart' is no class"),
+    (CSV.replace(',brain,brain', ',brain,heart'), "row 2 is damaged .'heart' is no class"),
+    (CSV.replace(',brain,brain', ',brain,abdomen'), "row 2 is damaged .'abdomen' is not the most probable"),
+    (CSV.replace('p_brain', 'p_abdomen'), 'header'),
   ],
 )
 def test_damage_is_named(tmp_path, text, message):

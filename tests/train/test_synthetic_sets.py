@@ -66,6 +66,9 @@ def test_a_fingerprint_tells_other_images_apart():
   assert sets.fingerprint('real') == ''
   assert sets.fingerprint('synth_r1_then_real') == sets.fingerprint('synth_r1') == '-a'
   assert sets.fingerprint('synth_6') == '-a-b'
+  assert sets.seen_by('real') == {}
+  assert sets.seen_by('synth_r1_then_real') == {1: 'a'}
+  assert sets.seen_by('synth_6') == sets.seen_by('synth_r12_kept') == {1: 'a', 2: 'b'}
   assert sets.fingerprint('synth_r1_kept') == other.fingerprint('synth_r1_kept') != '-a'
   assert sets.fingerprint('synth_r12_kept') != other.fingerprint('synth_r12_kept')
 

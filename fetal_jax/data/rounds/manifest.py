@@ -3,6 +3,7 @@
 import pathlib
 from typing import Annotated
 
+import ml_collections
 import msgspec
 
 from fetal_jax.data.rounds.plan import Plan, Shard
@@ -35,6 +36,19 @@ class SamplerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
   guidance_at: str = 'x_t'
   eta: float = 0.0
   clip: str | None = 'static'
+
+  @classmethod
+  def asked(cls, sample: ml_collections.ConfigDict, *, has_guide: bool) -> 'SamplerSettings':
+    """Returns what the section `sample` of a config asks for, of a model with a guide or without."""
+    return cls(
+      method=sample.method,
+      steps=sample.steps,
+      guidance_scale=sample.guidance_scale if has_guide else 0.0,
+      interval=tuple(sample.guidance_interval) or None,
+      guidance_at=sample.guidance_at,
+      eta=sample.eta,
+      clip=None if sample.clip == 'none' else sample.clip,
+    )
 
 
 class CheckpointMark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,11 +127,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
   def __post_init__(self) -> None:
     if tuple(self.counts) != self.class_names or len(set(self.counts.values())) != 1:
       raise ValueError('counts must have one number, for each of class_names in their order')
-    shards = {shard.start: shard for shard in self.plan.shards()}
-    for entry in self.shards:
-      if entry.first not in shards or entry != self.entry(shards[entry.first], entry):
+    plan = self.plan
+    for entry in self.shards:  # one by one: a plan may claim more shards than a memory holds
+      shard = plan.shard_at(entry.first)
+      if shard is None or entry != self.entry(shard, entry):
         raise ValueError(f'{entry.file!r} is no shard of this round')
-    if len({entry.first for entry in self.shards}) != len(shards if self.complete else self.shards):
+    if len({entry.first for entry in self.shards}) != (
+      plan.num_shards if self.complete else len(self.shards)
+    ):
       raise ValueError('shards are missing or listed twice')
     if self.complete != bool(self.files):
       raise ValueError('a complete round has other files, and only such a one')

@@ -60,16 +60,32 @@ class Plan:
     label, number = divmod(index, self.per_class)
     return f'round{self.round}_{self.class_names[label]}_{number:05d}'
 
+  @property
+  def num_shards(self) -> int:
+    """Returns the number of shards of all classes."""
+    return len(self.class_names) * self._shards_of_a_class
+
+  @property
+  def _shards_of_a_class(self) -> int:
+    return -(-self.per_class // self.shard_size)
+
   def shards(self) -> list[Shard]:
     """Returns the shards in order. Each holds images of one class."""
-    borders = [
-      (label, start, min(start + self.shard_size, (label + 1) * self.per_class))
-      for label in range(len(self.class_names))
-      for start in range(label * self.per_class, (label + 1) * self.per_class, self.shard_size)
-    ]
-    return [Shard(index, *border) for index, border in enumerate(borders)]
+    labels, numbers = range(len(self.class_names)), range(self._shards_of_a_class)
+    return [self._shard(label, number) for label in labels for number in numbers]
+
+  def shard_at(self, start: int) -> Shard | None:
+    """Returns the shard whose first image has the index `start`; None if there is none."""
+    label, within = divmod(start, self.per_class)
+    number, rest = divmod(within, self.shard_size)
+    return self._shard(label, number) if not rest and 0 <= label < len(self.class_names) else None
+
+  def _shard(self, label: int, number: int) -> Shard:
+    """Returns a shard by its number among those of its class."""
+    first, start = label * self.per_class, number * self.shard_size
+    stop = min(start + self.shard_size, self.per_class)
+    return Shard(label * self._shards_of_a_class + number, label, first + start, first + stop)
 
   def file_name(self, shard: Shard) -> str:
     """Returns the name that TFDS expects of a shard's file."""
-    num_shards = len(self.class_names) * -(-self.per_class // self.shard_size)
-    return f'{DATASET}-train.array_record-{shard.index:05d}-of-{num_shards:05d}'
+    return f'{DATASET}-train.array_record-{shard.index:05d}-of-{self.num_shards:05d}'

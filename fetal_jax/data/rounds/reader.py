@@ -11,6 +11,7 @@ from jaxtyping import Int32, UInt8
 from fetal_jax.config import config_hash
 from fetal_jax.data import decode
 from fetal_jax.data.rounds import manifest as manifest_lib
+from fetal_jax.data.rounds import own
 from fetal_jax.data.rounds.manifest import Manifest
 from fetal_jax.runtime.errors import DamagedFile, UserError
 from fetal_jax.runtime.files import PathLike
@@ -128,13 +129,16 @@ def begun(workdir: PathLike) -> dict[int, Round | None]:
 
   Raises:
     DamagedFile: a manifest is not what was written.
+    UserError: a finished round was drawn by another run, or with other settings, see `own.check`.
   """
   numbers = [
     int(match[1])
     for path in (pathlib.Path(workdir) / 'synthetic').glob('round_*')
     if (match := re.fullmatch(r'round_([1-9]\d*)', path.name))
   ]
-  return {number: _finished(folder_of(workdir, number)) for number in sorted(numbers)}
+  found = {number: _finished(folder_of(workdir, number)) for number in sorted(numbers)}
+  own.check(workdir, {one.folder: one.manifest for one in found.values() if one})
+  return found
 
 
 def find(workdir: PathLike) -> list[Round]:

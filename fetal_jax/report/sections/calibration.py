@@ -9,11 +9,12 @@ import numpy as np
 
 from fetal_jax.evaluate.scores import Bin
 from fetal_jax.report.charts import OTHER_STYLE, REGIME_STYLES, Theme, chart, new_axes
+from fetal_jax.report.classifier_runs import ClassifierRun
 from fetal_jax.report.format import brackets
 from fetal_jax.report.groups import best_regime, groups
 from fetal_jax.report.names import model_title, regime_title
 from fetal_jax.report.page import Block, Cell, Heading, Picture, Pictures, Table
-from fetal_jax.report.run import ClassifierRun, Run
+from fetal_jax.report.run import Run
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from fetal_jax.report import paper
 from fetal_jax.report.charts import GREEN, ORANGE, PURPLE, SKY, VERMILION, Theme, chart, new_axes
 from fetal_jax.report.estimates import difference_cell, score_cell
 from fetal_jax.report.format import interval, points
-from fetal_jax.report.groups import by_regime, mismatches, with_start
+from fetal_jax.report.groups import with_start
 from fetal_jax.report.names import model_title
 from fetal_jax.report.page import DASH, Block, Cell, Picture, Pictures, Section, Table, Text
 from fetal_jax.report.run import Run
@@ -122,7 +122,6 @@ def table(run: Run, use: str) -> Table:
   notes = [
     'Test accuracy in percent by number of synthetic images, mean over seeds, with 95 % intervals by bootstrap over '
     'patients; changes in percentage points, the same patients drawn for both. Highlighted: the interval leaves out 0.',
-    *_mismatches(run, use),
   ]
   columns = ['Model', *(f'{n:,}' if n else '0: real images only' for n in numbers)]
   columns += ['From the fewest to the most', 'From none to the most'][: 1 + from_none]
@@ -132,17 +131,6 @@ def table(run: Run, use: str) -> Table:
 def _seeds(curve: Sequence[CurvePoint]) -> str:
   seeds = sorted({point.seeds for point in curve})
   return f'{"–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seed{"s" * (seeds[-1] > 1)}'
-
-
-def _mismatches(run: Run, use: str) -> list[str]:
-  """Names stale files of the runs by number of images; those of the main regimes stand under their own tables."""
-  found = (run.curve or {})[use].models
-  regimes = {point.regime for curve in found.values() for point in curve.points}
-  notes = []
-  for model in found:
-    mine = [r for r in run.runs if r.model == model and r.regime in regimes and regimes_lib.count(r.regime)]
-    notes += mismatches(by_regime(mine))
-  return notes
 
 
 def papers(model: str, curve: Sequence[CurvePoint]) -> dict[int, float]:

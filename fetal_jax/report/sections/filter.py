@@ -5,7 +5,7 @@ import pathlib
 from fetal_jax.evaluate.comparisons import PairedDifference
 from fetal_jax.evaluate.paired import RegimeComparison
 from fetal_jax.report.estimates import changed, difference_cell, mcnemar_cell, score_cell
-from fetal_jax.report.groups import by_regime, mismatches, with_start
+from fetal_jax.report.groups import with_start
 from fetal_jax.report.names import model_title, regime_title
 from fetal_jax.report.page import DASH, Block, Cell, Picture, Pictures, Section, Table, Text
 from fetal_jax.report.run import Run
@@ -102,11 +102,9 @@ def changes(run: Run) -> Table | None:
   models = run.filter.models if run.filter else {}
   if not models:
     return None
-  rows, notes = [], []
+  rows = []
   for model, by_name in models.items():
     rows += [_change(run, model, regime, compared) for regime, compared in by_name.items()]
-    runs = [one for one in run.runs if one.model == model and regimes_lib.is_kept(one.regime)]
-    notes += mismatches(by_regime(runs))
   first = next(iter(next(iter(models.values())).values()))
   notes = [
     f'Accuracy in percent, differences in percentage points, with 95 % intervals ({first.resamples:,} resamples of '
@@ -114,7 +112,6 @@ def changes(run: Run) -> Table | None:
     "leaves out 0. McNemar's test: images that only the classifier without filter has right : only the one with it, seed "
     'by seed; its p is too small where patients have several images. No p is corrected for the number of comparisons.',
     'The filter leaves fewer images and so, at equal epochs, fewer optimiser steps: a difference is that of all of this.',
-    *notes,
   ]
   columns = ['Model and regime', 'Synthetic images', 'Of these kept', 'Accuracy without filter']
   columns += ['Accuracy with filter', 'Difference', "McNemar's test"]

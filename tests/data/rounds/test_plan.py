@@ -69,3 +69,20 @@ def test_shards_are_named_as_tfds_expects():
 def test_impossible_plans_are_refused(changes, reason):
   with pytest.raises(ValueError, match=reason):
     Plan(**{'round': 1, 'class_names': ('a', 'b'), 'per_class': 3, **changes})
+
+
+def test_a_shard_is_found_by_its_first_image():
+  plan = Plan(1, ('a', 'b'), 5, shard_size=2)
+  assert [plan.shard_at(start) for start in (0, 4, 7)] == [
+    Shard(0, 0, 0, 2),
+    Shard(2, 0, 4, 5),
+    Shard(4, 1, 7, 9),
+  ]
+  assert [plan.shard_at(start) for start in (-5, -1, 1, 3, 6, 10, 10**18)] == [None] * 7
+  assert plan.num_shards == 6
+
+
+def test_a_plan_of_more_shards_than_a_memory_holds_is_a_plan():
+  plan = Plan(1, ('a', 'b'), 10**15, shard_size=1)
+  assert plan.num_shards == 2 * 10**15
+  assert plan.shard_at(10**15 + 3) == Shard(10**15 + 3, 1, 10**15 + 3, 10**15 + 4)

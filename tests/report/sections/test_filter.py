@@ -107,17 +107,6 @@ def test_the_section_has_its_blocks_in_order(workdir, run):
   assert [block.id for block in blocks[2:4]] == ['filter-changes', 'filter-classes']
 
 
-def test_stale_metrics_of_filtered_runs_are_pointed_out(run):
-  runs = [
-    msgspec.structs.replace(one, test_accuracy=one.test_accuracy + 0.1)
-    if one.regime == 'synth_r12_kept'
-    else one
-    for one in run.runs
-  ]
-  notes = filtering.changes(msgspec.structs.replace(run, runs=runs)).notes
-  assert any('synth_r12_kept, seed 0: metrics.json says' in note for note in notes)
-
-
 def test_a_choice_that_nobody_trained_on(tmp_path):
   fake_workdir.make(tmp_path, models=(), kept=('synth_r12_kept',))
   run = run_lib.read(tmp_path)
