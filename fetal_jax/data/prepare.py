@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -24,6 +25,7 @@ from fetal_jax.runtime.errors import DamagedFile, UserError
 from fetal_jax.runtime.fingerprint import Fingerprint
 
 ORIGIN = 'origin.json'
+_VERSION = re.compile(r'\d+\.\d+\.\d+(\.incomplete.*)?')
 
 Setting = str | int | float | bool
 
@@ -122,7 +124,7 @@ def _build(data: ml_collections.ConfigDict, folder: pathlib.Path) -> tuple[Any, 
   if built := _built_before(folder, origin):
     return tfds.builder_from_directory(folder / built.directory), built.intake
   for old in folder.glob('*'):  # another source's, or half of this one: a killed build
-    if old.is_dir() and old.name != 'downloads':
+    if _is_of_tfds(old):
       shutil.rmtree(old)
   builder = sources.SOURCES[data.source](folder, **settings)
   tfds.disable_progress_bar()  # the builders show their own
@@ -143,6 +145,13 @@ def _build(data: ml_collections.ConfigDict, folder: pathlib.Path) -> tuple[Any, 
   )
   records.write(folder / ORIGIN, built)
   return builder, intake
+
+
+def _is_of_tfds(folder: pathlib.Path) -> bool:
+  """Returns whether a folder is a data set as TFDS lays it out, `<name>/<version>`, whole or half, and nothing else."""
+  if folder.is_symlink() or not folder.is_dir():
+    return False
+  return all(_VERSION.fullmatch(path.name) and not path.is_symlink() for path in folder.iterdir())
 
 
 def _built_before(folder: pathlib.Path, origin: dict[str, Setting]) -> Origin | None:

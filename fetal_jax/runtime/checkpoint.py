@@ -6,6 +6,8 @@ resumes from the one before.
 
 import contextlib
 import pathlib
+import re
+import shutil
 from typing import Any
 
 import jax
@@ -20,6 +22,7 @@ from fetal_jax.runtime.fingerprint import Fingerprint
 SKIP = ocp.PLACEHOLDER  # stands in `restore` for an array that is not wanted
 CHECKSUMS = 'checksums.json'
 DAMAGED = 'damaged'  # the folder of checkpoints that cannot be used, kept to be looked at
+_OWN = re.compile(rf'\d+|\d+{re.escape(ocp.utils.TMP_DIR_SUFFIX)}.*|{DAMAGED}')
 # Orbax writes these when a checkpoint gets its name, and reads a checkpoint without them.
 _UNCHECKED = ('_CHECKPOINT_METADATA', 'commit_success.txt')
 
@@ -220,6 +223,17 @@ def _checked_files(checkpoint: pathlib.Path) -> list[str]:
     for path in paths
     if path.name not in (CHECKSUMS, *_UNCHECKED) and not any(part.startswith('.') for part in path.parts)
   )
+
+
+def remove(directory: pathlib.Path) -> None:
+  """Deletes all checkpoints of a folder, whole, unfinished or damaged, and the folder if nothing else is in it."""
+  if directory.is_symlink() or not directory.is_dir():
+    return
+  for path in directory.iterdir():
+    if _OWN.fullmatch(path.name) and not path.is_symlink():
+      shutil.rmtree(path, ignore_errors=True)
+  with contextlib.suppress(OSError):
+    directory.rmdir()
 
 
 def _set_damaged_aside(directory: pathlib.Path) -> None:

@@ -77,12 +77,12 @@ def _naming_target(path: pathlib.Path) -> Iterator[None]:
     raise
 
 
-def open_own(path: PathLike, mode: str) -> IO[Any]:
+def open_own(path: PathLike, mode: str, *, buffering: int = -1) -> IO[Any]:
   """Opens a file of ours that is written in place, such as a log: no link is followed.
 
   Args:
     path: of the file.
-    mode: as of `open`, such as `ab`.
+    mode, buffering: as of `open`.
 
   Raises:
     UserError: something else is there: a link, another name of a file elsewhere, or no file at all.
@@ -103,7 +103,7 @@ def open_own(path: PathLike, mode: str) -> IO[Any]:
     os.close(descriptor)
     raise UserError(f'{path}: a link, or no plain file; remove it')
 
-  return open(path, mode, encoding=None if 'b' in mode else 'utf-8', opener=opener)
+  return open(path, mode, buffering, encoding=None if 'b' in mode else 'utf-8', opener=opener)
 
 
 def is_inside(name: str) -> bool:

@@ -3,9 +3,11 @@
 import logging as python_logging
 import pathlib
 import sys
+from typing import Any
 
 from absl import logging
 
+from fetal_jax.runtime import files
 from fetal_jax.runtime.files import PathLike
 from fetal_jax.runtime.progress import TerminalHandler
 
@@ -35,6 +37,9 @@ def start_logging(workdir: PathLike, process: int) -> None:
 
 class _RunLog(python_logging.FileHandler):
   """A log file that is given up, with one line on stderr, when it cannot be written: it must not stop a run."""
+
+  def _open(self) -> Any:
+    return files.open_own(self.baseFilename, 'a')
 
   def handleError(self, record: python_logging.LogRecord) -> None:
     python_logging.getLogger().removeHandler(self)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import pathlib
-import shutil
 import time
 from typing import Any
 
@@ -16,7 +15,7 @@ from absl import logging
 
 from fetal_jax.data.loader import Source, training_batches
 from fetal_jax.data.records import Records
-from fetal_jax.runtime import devices
+from fetal_jax.runtime import checkpoint, devices
 from fetal_jax.runtime.checkpoint import Checkpointer, log_resumption
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.fingerprint import Fingerprint
@@ -346,7 +345,9 @@ def _metrics(
 
 
 def _initial_weights(weights: initial.Weights | None) -> InitialWeights | None:
-  return InitialWeights(file=weights.path.name, sha256=weights.sha256) if weights else None
+  if weights is None:
+    return None
+  return InitialWeights(file=weights.path.name, sha256=weights.sha256, part=weights.part)
 
 
 def _write_results(

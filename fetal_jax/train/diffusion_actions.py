@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from fetal_jax.data.grid import grid
 from fetal_jax.data.loader import Source, evaluation_batches
 from fetal_jax.diffusion.sample import image_keys
-from fetal_jax.runtime import devices
+from fetal_jax.runtime import devices, files
 from fetal_jax.runtime.metrics import MetricWriter
 from fetal_jax.train import loop
 from fetal_jax.train.diffusion_step import QUARTILES
@@ -92,8 +92,8 @@ def preview(
     images = np.concatenate(drawn)[:total]
     picture = grid(images.reshape(len(class_names), per_class, *images.shape[1:]), class_names)
     if jax.process_index() == 0:
-      folder.mkdir(parents=True, exist_ok=True)
-      picture.save(folder / f'step_{step:07d}.png')
+      with files.replacing(folder / f'step_{step:07d}.png') as new:
+        picture.save(new, 'PNG')
       writer.write_images(step, {'samples': np.asarray(picture.convert('RGB'))})
 
   return draw

@@ -195,6 +195,26 @@ def test_a_damaged_tfds_data_set_is_built_again(tmp_path, folder, damage, caplog
   assert any(name in message and 'reading the source again' in message for message in caplog.messages)
 
 
+def test_only_data_sets_of_ours_are_deleted(tmp_path, folder):
+  """Of a killed build, or of another source."""
+  tfds, home = tmp_path / 'work' / 'data' / 'tfds', tmp_path / 'home'
+  for name in ('other/1.0.0', 'labelled_images/1.0.0.incompleteAB12', 'mine/notes', 'downloads/a'):
+    (tfds / name).mkdir(parents=True)
+  home.mkdir()
+  (home / '1.0.0').mkdir()
+  (tfds / 'link').symlink_to(home)
+  prepare.run(get_config(path=str(folder)), tmp_path / 'work')
+  assert sorted(path.name for path in tfds.iterdir()) == [
+    'downloads',
+    'labelled_images',
+    'link',
+    'mine',
+    'origin.json',
+  ]
+  assert [path.name for path in (tfds / 'labelled_images').iterdir()] == ['1.0.0']
+  assert (home / '1.0.0').is_dir()
+
+
 def test_a_full_disk_is_noticed_before_the_cache_is_filled(tmp_path, folder, monkeypatch):
   def full(descriptor, offset, size):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

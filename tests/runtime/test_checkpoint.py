@@ -14,7 +14,7 @@ from conftest import ROOT
 from helpers import damage
 from helpers.processes import with_devices
 
-from fetal_jax.runtime import files
+from fetal_jax.runtime import checkpoint, files
 from fetal_jax.runtime.checkpoint import Checkpointer, find_damage
 from fetal_jax.runtime.errors import UserError
 
@@ -55,6 +55,27 @@ def test_round_trip_and_keep(tmp_path):
     assert checkpointer.latest_step() == 3
     assert checkpointer.restore_meta(3) == {'history': [3]}
     check_is(checkpointer, 2)
+
+
+def test_only_checkpoints_are_deleted(tmp_path):
+  folder = write(tmp_path / 'c', 1, 2)
+  (tmp_path / 'home').mkdir()
+  (tmp_path / 'home' / 'thesis').write_bytes(b'mine')
+  (folder / '7').symlink_to(tmp_path / 'home')
+  (folder / 'notes.txt').write_bytes(b'mine')
+  (folder / 'damaged' / '3').mkdir(parents=True)
+  (folder / '4.orbax-checkpoint-tmp').mkdir()
+  checkpoint.remove(folder)
+  assert names(folder) == ['7', 'notes.txt']
+  assert (tmp_path / 'home' / 'thesis').exists()
+  (folder / 'notes.txt').unlink()
+  (folder / '7').unlink()
+  (tmp_path / 'link').symlink_to(write(folder, 1))
+  checkpoint.remove(tmp_path / 'link')
+  assert names(folder) == ['1']
+  checkpoint.remove(folder)
+  assert not folder.exists()
+  checkpoint.remove(folder)
 
 
 def test_an_unfinished_checkpoint_does_not_count(tmp_path):

@@ -6,6 +6,9 @@ import sys
 import pytest
 from conftest import ROOT
 
+from fetal_jax.runtime import logs
+from fetal_jax.runtime.errors import UserError
+
 _SPEAK = """
 import logging, sys
 from absl import logging as absl_logging
@@ -61,3 +64,12 @@ def test_the_others_only_warn_and_write_no_file(tmp_path):
 def test_a_log_file_on_a_full_disk_is_given_up(tmp_path):
   said = speak(tmp_path, 0, '/dev/full')
   assert said[4:] == ['lost', 'no longer written ([Errno 28] No space left on device)', 'later']
+
+
+def test_a_log_that_is_a_link_is_not_written_through(tmp_path):
+  (tmp_path / 'victim').write_bytes(b'precious')
+  (tmp_path / 'logs').mkdir()
+  (tmp_path / 'logs' / 'run.log').symlink_to(tmp_path / 'victim')
+  with pytest.raises(UserError, match=r'run\.log: a link, or no plain file; remove it'):
+    logs.start_logging(tmp_path, 0)
+  assert (tmp_path / 'victim').read_bytes() == b'precious'

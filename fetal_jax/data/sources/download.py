@@ -44,7 +44,7 @@ def fetch(
 
   The file grows as `<path>.part` and takes its name once its MD5 is right, so a file under its name is whole. What
   a broken transfer has brought stays; the next attempt, or the next run, resumes there if the server's file is
-  still the same (by its ETag or date, kept in `<path>.part.tag`). Proxies are taken from the environment
+  still the same (by its ETag or date, kept in `<path>.part.tag`, without which it is not ours). Proxies are taken from the environment
   (`https_proxy` and so on).
 
   Args:
@@ -55,7 +55,8 @@ def fetch(
     sleep: waits a number of seconds between two attempts.
 
   Raises:
-    UserError: the network fails again and again, the disk is full, or what comes is not the published file.
+    UserError: the network fails again and again, the disk is full, what comes is not the published file, or something of
+      another origin has the name of what is kept.
   """
   path = pathlib.Path(path)
   if path.exists():
@@ -66,15 +67,17 @@ def fetch(
   part, tag = path.with_name(f'{path.name}.part'), path.with_name(f'{path.name}.part.tag')
   with _on_disk(part):
     path.parent.mkdir(parents=True, exist_ok=True)
-    part.touch()
-  logging.info('Downloading %s to %s', url, path)
-  with open(part, 'ab', buffering=0) as f:
+    opened = files.open_own(part, 'ab', buffering=0)
+  with opened as f:
     try:
       fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
       raise UserError(f'{part}: another run is downloading it; run it again when that is done') from error
     except OSError:  # a file system that has no locks
       pass
+    if _length(f) and not tag.is_file():
+      raise UserError(f'{part}: is there, and is no download of this command; move it away')
+    logging.info('Downloading %s to %s', url, path)
     try:
       _fill(url, f, tag, size, sleep)
     finally:
@@ -84,11 +87,12 @@ def fetch(
     with _on_disk(part):
       os.fsync(f.fileno())
     found = _md5(part)
-    tag.unlink(missing_ok=True)
     if found != md5:
       part.unlink()
+      tag.unlink(missing_ok=True)
       raise UserError(f'{url}: what came has MD5 {found}, not the published {md5}, and is deleted; {BY_HAND}')
     part.replace(path)
+    tag.unlink(missing_ok=True)  # only now: it says that what is there is ours
   return path
 
 
@@ -161,7 +165,9 @@ def _transfer(
         _empty(f)
         done = 0
       with _on_disk(tag):
-        tag.write_text(_validator(response.headers['ETag']) or _validator(response.headers['Last-Modified']))
+        files.write_text(
+          tag, _validator(response.headers['ETag']) or _validator(response.headers['Last-Modified'])
+        )
     if size is not None and total not in (None, size):
       raise UserError(f'{url}: the server has {total:,} bytes where {size:,} are published; {BY_HAND}')
     total = total or size or 0

@@ -7,7 +7,7 @@ import gc
 import hashlib
 import http.client
 import http.server
-import pathlib
+import os
 import random
 import re
 import shutil
@@ -437,16 +437,56 @@ def test_asks_the_proxy_for_a_tunnel_to_a_secure_server(fetch, monkeypatch):
   assert proxy.requests[0][0] == 'nowhere.invalid:443'
 
 
-def test_full_disk(fetch):
-  full = pathlib.Path('/dev/full')
-  if not full.exists():
+def test_full_disk(fetch, monkeypatch):
+  if not os.path.exists('/dev/full'):
     pytest.skip('no /dev/full')
-  fetch.path.parent.mkdir()
-  fetch.part.symlink_to(full)
+  open_own = download.files.open_own
+
+  def full(path, mode, *, buffering):
+    open_own(path, mode).close()
+    return open('/dev/full', mode, buffering)
+
+  monkeypatch.setattr(download.files, 'open_own', full)
+  monkeypatch.setattr(download, '_append', _appending_to(fetch.part))
   with serving() as server:
     message = hostile.refusal(fetch, server)
   assert f'{fetch.part}: cannot be written (No space left on device); make room' in message
   assert len(server.requests) == 1
+
+
+def _appending_to(path):
+  """`_append`, whose errors name this file: /dev/full has another name."""
+
+  def append(f, chunk):
+    with download._on_disk(path):
+      f.write(chunk)
+
+  return append
+
+
+@pytest.mark.parametrize('name', ['part', 'part.tag'])
+@pytest.mark.parametrize('kind', ['symbolic', 'hard'])
+def test_a_link_in_the_place_of_what_is_kept_is_not_followed(fetch, tmp_path, name, kind):
+  victim, link = tmp_path / 'victim', fetch.path.with_name(f'planes.zip.{name}')
+  victim.write_bytes(b'precious')
+  fetch.path.parent.mkdir()
+  (link.symlink_to if kind == 'symbolic' else link.hardlink_to)(victim)
+  with serving() as server:
+    if name == 'part':
+      assert 'planes.zip.part: a link, or no plain file; remove it' in hostile.refusal(fetch, server)
+    else:
+      fetch(server)
+  assert victim.read_bytes() == b'precious'
+
+
+def test_what_another_program_has_begun_to_download_is_left(fetch):
+  fetch.path.parent.mkdir()
+  fetch.part.write_bytes(b'of a browser')
+  with serving() as server:
+    said = hostile.refusal(fetch, server)
+  assert f'{fetch.part}: is there, and is no download of this command; move it away' in said
+  assert fetch.part.read_bytes() == b'of a browser'
+  assert not server.requests
 
 
 def test_too_little_room_is_said_before_it_is_filled(fetch, monkeypatch):
