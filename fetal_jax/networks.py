@@ -45,6 +45,8 @@ def _encoder(config: ml_collections.ConfigDict, network: ml_collections.ConfigDi
     'attention_downsamples': tuple(config.data.image_size // side for side in network.attention_resolutions),
     'norm_groups': network.norm_groups,
     'dropout': network.dropout,
+    'resblock_updown': network.resblock_updown,
+    'use_scale_shift_norm': network.use_scale_shift_norm,
     'dtype': compute_dtype(config.dtype),
     'remat': config.diffusion.remat,
   }

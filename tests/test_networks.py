@@ -29,6 +29,18 @@ def test_settings_reach_the_unet(config):
   assert (unet.attention_downsamples, unet.norm_groups, unet.dropout, unet.remat) == ((4,), 8, 0.1, True)
 
 
+def test_networks_of_improved_diffusion_can_be_asked_for(config):
+  for make, section in (
+    (networks.make_unet, config.diffusion.unet),
+    (networks.make_guide, config.diffusion.guide),
+  ):
+    net = make(config, 6)
+    assert (net.resblock_updown, net.use_scale_shift_norm) == (True, True)
+    section.update(resblock_updown=False, use_scale_shift_norm=False)
+    net = make(config, 6)
+    assert (net.resblock_updown, net.use_scale_shift_norm) == (False, False)
+
+
 def test_the_guide_has_its_own_section(config):
   config.diffusion.guide.update(width=64, channel_mult=(1, 2), pool='adaptive')
   guide = networks.make_guide(config, 3)

@@ -16,7 +16,7 @@ import ml_collections
 
 from fetal_jax.config.settings import SETTINGS, TABLE
 from fetal_jax.runtime import files
-from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.errors import DamagedFile, UserError
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -44,10 +44,20 @@ def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> ml_collections.ConfigDict:
-  """Returns the config of which `to_dict` made the values, also after JSON; missing keys take their defaults."""
+  """Returns the config of which `to_dict` made the values, also after JSON; missing keys take their defaults.
+
+  Raises:
+    DamagedFile: they are no such values.
+  """
   config = default_config()
   config.unlock()
-  config.update(_tuples(values))
+  try:
+    config.update(_tuples(values))
+  except (TypeError, AttributeError, ValueError, KeyError) as error:
+    raise DamagedFile(
+      f'settings that a run has kept are damaged ({" ".join(str(error).split())}); put a whole copy of its config.json '
+      'or checkpoint back, or use a new --workdir'
+    ) from error
   return config.lock()
 
 
@@ -68,11 +78,14 @@ def config_hash(*parts: Any) -> str:
 # A round's manifest hashes the whole section `diffusion`, and a model may be trained on with this switched on: it changes
 # no step that would have been taken without it.
 _UNHASHED = ('skip_nonfinite',)
+# Settings that are younger than rounds and results with such a hash, which were made with these values.
+_UNHASHED_AT = {'resblock_updown': True, 'use_scale_shift_norm': True}
 
 
 def _hashed(value: Any) -> Any:
   if isinstance(value, dict):
-    return {k: _hashed(v) for k, v in value.items() if k not in _UNHASHED}
+    kept = {k: v for k, v in value.items() if k not in _UNHASHED}
+    return {k: _hashed(v) for k, v in kept.items() if k not in _UNHASHED_AT or v != _UNHASHED_AT[k]}
   return value
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fetal_jax import models
-from fetal_jax.convert import adapt, medmamba, rules, torchvision
+from fetal_jax.convert import adapt, libraries, medmamba, names, rules, torchvision
 from fetal_jax.runtime.errors import UserError
 
 RENAMES: dict[str, rules.Renames] = {**torchvision.RENAMES, **medmamba.RENAMES}
@@ -47,12 +47,16 @@ def from_torch(
   Raises:
     UserError: the weights are not those of this network; the message names the entries.
   """
-  state = todays_names(name, state_dict)
-  stem, head, _, positions = _special(name)
-  for entry in (stem, head):
+  state = todays_names(name, state_dict).entries
+  stem, head, head_bias, positions = _special(name)
+  for entry in (stem, head, head_bias):
     if entry not in state:
       raise UserError(f'PyTorch weights do not fit {name}: {entry} is missing')
   stored_channels, stored_classes = np.shape(state[stem])[1], np.shape(state[head])[0]
+  if channels not in (None, 1, stored_channels):
+    raise UserError(
+      f'{stem} has {stored_channels} input channels, and cannot be made to have {channels}, only 1'
+    )
   size = 64
   if name == 'vit_b_32':
     size = image_size or np.shape(state[stem])[2] * math.isqrt(np.shape(state[positions])[1] - 1)
@@ -72,8 +76,9 @@ def fit(
 ) -> tuple[dict[str, Any], dict[str, str]]:
   """Carries weights into the classifier `name`, whose channels, classes or size may be others than the weights'.
 
-  The first layer is summed over its input channels, position embeddings are interpolated, and a head of
-  another class count stays as it is in `variables`. Everything else must fit.
+  The names of other libraries are understood, and prefixes taken off. The first layer is summed over its input channels,
+  position embeddings are interpolated, and a head that is of another class count, or missing, stays as it is in
+  `variables`. What is outside of the network is left out. Everything else must fit.
 
   Args:
     name: a key of `fetal_jax.models.CLASSIFIERS`.
@@ -81,7 +86,7 @@ def fit(
     variables: of the network, freshly initialised; only the head's values are used, and the shapes of the others.
 
   Returns:
-    Variables as from `from_torch`, and what was done to the PyTorch entries that did not fit as they were.
+    Variables as from `from_torch`, and what was done, in words, by prefix or entry (with its present name).
 
   Raises:
     UserError: the weights are not those of this network; the message names the entries.
@@ -95,19 +100,24 @@ def fit(
     positions: adapt.interpolate_positions,
   }
   wanted = rules.torch_leaves(network, variables, adapters)
-  state, changes = adapt.fit(todays_names(name, state_dict), wanted, adapters)
-  return rules.to_variables(network, state, variables), changes
+  found = todays_names(name, state_dict)
+  known = {rule.torch_name for rule in network.values()}
+  of_head = head.removesuffix('weight')
+  entries, left_out = adapt.leave_out(
+    found.entries, known, lambda k: k in found.outside or k.startswith(of_head)
+  )
+  state, changes = adapt.fit(entries, wanted, adapters)
+  state, fresh = adapt.fill(state, wanted, [head, head_bias])
+  return rules.to_variables(network, state, variables), {**found.said, **left_out, **changes, **fresh}
 
 
-def todays_names(name: str, state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Returns the state dict with the reference's present names, without entries that follow from others."""
-  former = torchvision.FORMER_NAMES.get(name, ())
-  # Swin's files also hold index tables, which follow from the window.
-  return {
-    rules.rename(key, former): value
-    for key, value in state_dict.items()
-    if not key.endswith(('relative_position_index', 'num_batches_tracked'))
-  }
+def todays_names(name: str, state_dict: Mapping[str, np.ndarray]) -> names.Found:
+  """Returns the state dict of the classifier `name` with the reference's present names; see `libraries.todays_names`."""
+  stem, head, _, _ = _special(name)
+  own = libraries.Naming(stem, torchvision.FORMER_NAMES.get(name, ()))
+  return libraries.todays_names(
+    state_dict, (own, *libraries.NAMINGS.get(name, ())), head.removesuffix('.weight')
+  )
 
 
 def _special(name: str) -> tuple[str, ...]:

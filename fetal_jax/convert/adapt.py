@@ -5,13 +5,11 @@ and what was done, in words; or the entry as it was, and no words, where it is o
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-
-from fetal_jax.runtime.errors import UserError
 
 Adapter = Callable[[str, np.ndarray, Any], tuple[np.ndarray, str]]
 
@@ -25,9 +23,6 @@ def fit(
 
   Returns:
     The state dict, and by entry what was done.
-
-  Raises:
-    UserError: an adapter cannot make this shape of that one.
   """
   state, changes = dict(state_dict), {}
   for name, adapter in adapters.items():
@@ -36,26 +31,51 @@ def fit(
   return state, {name: said for name, said in changes.items() if said}
 
 
+def leave_out(
+  state_dict: Mapping[str, np.ndarray], known: Container[str], may: Callable[[str], bool]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+  """Leaves out the entries that are not `known`, of those that `may` be left out; returns the rest, and what was done."""
+  dropped = [name for name in state_dict if name not in known and may(name)]
+  state = {name: value for name, value in state_dict.items() if name not in dropped}
+  more = f', as are {len(dropped) - 1} more' if len(dropped) > 1 else ''
+  return state, {dropped[0]: f'left out: no part of this network{more}'} if dropped else {}
+
+
+def fill(
+  state_dict: Mapping[str, np.ndarray], network: Mapping[str, Any], ends: Iterable[str]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+  """Takes those of `ends`, the outermost layers, that are missing from the network's own initialisation."""
+  missing = [name for name in ends if name in network and name not in state_dict]
+  fresh = {name: np.asarray(network[name], np.float32) for name in missing}
+  return {**state_dict, **fresh}, dict.fromkeys(missing, f'{NOT_LOADED}, but fresh: the file has none')
+
+
 def sum_inputs(name: str, weight: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
-  """Fits a first layer [O, I, H, W] to one input channel: a grey image gives what it gave when repeated."""
+  """Fits a first layer [O, I, H, W] to one input channel: a grey image gives what it gave when repeated.
+
+  One of other channels stays as the network has it: fresh.
+  """
   found, wanted = weight.shape[1], ours.shape[1]
-  if found == wanted:
+  if found == wanted or (len(weight), *weight.shape[2:]) != (len(ours), *ours.shape[2:]):
     return weight, ''
   if wanted != 1:
-    raise UserError(f'{name} has {found} input channels, and cannot be made to have {wanted}, only 1')
+    return np.asarray(
+      ours, np.float32
+    ), f'{NOT_LOADED}, but fresh: {found} input channels there, {wanted} here'
   return weight.sum(1, keepdims=True), f'summed over {found} input channels'
 
 
 def average_outputs(name: str, weight: np.ndarray, ours: Any) -> tuple[np.ndarray, str]:
-  """Fits a last layer [k * C, ...] to [k, ...]: the mean over C channels of each of k outputs (noise, variance)."""
+  """Fits a last layer [k * C, ...] to [k, ...]: the mean over C channels of each of k outputs (noise, variance).
+
+  One of other outputs stays as the network has it: fresh.
+  """
   found, wanted = len(weight), ours.shape[0]
   if weight.shape[1:] != ours.shape[1:]:
     return weight, ''
   if wanted > 2 or found != 3 * wanted:
-    raise UserError(
-      f'{name} has {found} outputs, the network {wanted}: channels or learn_sigma differ, and only 3 channels can be '
-      'made 1'
-    )
+    said = f'{found} outputs there, {wanted} here, so channels or learn_sigma differ'
+    return np.asarray(ours, np.float32), f'{NOT_LOADED}, but fresh: {said}'
   mean = weight.reshape(wanted, found // wanted, *weight.shape[1:]).mean(1)
   return mean, f'averaged over {found // wanted} output channels'
 

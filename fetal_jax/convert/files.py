@@ -2,26 +2,39 @@
 
 import os
 import pathlib
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import ml_dtypes  # noqa: F401  (gives NumPy the names of bfloat16 and the like, which safetensors asks for)
 import numpy as np
 import safetensors.numpy
 
-from fetal_jax.convert import torch_file
+from fetal_jax.convert import names, torch_file
 from fetal_jax.runtime.errors import UserError
 
 # Of a safetensors file, in bytes: room for 20,000 tensors. The library takes some 20 times as much memory.
 MAX_HEADER = 2 * 2**20
 
 
+class Checkpoint(NamedTuple):
+  """The tensors of a file by name, and in words which part of the file they are; empty where they are all of it."""
+
+  arrays: dict[str, np.ndarray]
+  part: str
+
+
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """Reads the tensors of a checkpoint, by name.
+  """Reads the tensors of a checkpoint, by name; see `read`."""
+  return read(path).arrays
+
+
+def read(path: str | os.PathLike[str]) -> Checkpoint:
+  """Reads the tensors of a checkpoint, and says which they are.
 
   Formats are told apart by content: `torch.save` (.pt, .pth, .bin; both its formats) and safetensors. Nothing in
-  the file is executed. A state dict may lie in a mapping under 'state_dict', 'model_state_dict' or 'model', as
-  training scripts save it: whatever is beside it (epoch, optimiser) is dropped. A prefix 'module.' that all
-  names have, as DataParallel gives, is taken off.
+  the file is executed. A state dict may lie in a mapping under 'state_dict', 'model_state_dict', 'model' or 'params', as
+  training scripts save it: whatever is beside it (epoch, optimiser) is dropped, but for averages of the weights (under
+  'ema', 'model_ema' or the like), which are taken in their place. Prefixes that all names have, as DataParallel's 'module.',
+  are taken off.
 
   Args:
     path: the file.
@@ -42,7 +55,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       file_size = os.fstat(file.fileno()).st_size
       head = file.read(512)
       file.seek(0)
-      arrays = READERS[_format(head)](file, file_size)
+      arrays, part = READERS[_format(head)](file, file_size)
   except OSError as error:
     raise UserError(
       f'{path}: cannot be read ({error.strerror}); check the disk and your permissions'
@@ -53,12 +66,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   # Names end up in other messages, which have one line.
   if strange := next((name for name in arrays if not name.isprintable()), None):
     raise UserError(f'{path}: has an entry named {strange[:100]!r}; rename it and save again')
-  if all(name.startswith('module.') for name in arrays):
-    arrays = {name.removeprefix('module.'): array for name, array in arrays.items()}
-  return arrays
+  return Checkpoint(names.without_prefixes(arrays), part)
 
 
-def _load_safetensors(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
+def _load_safetensors(file: BinaryIO, file_size: int) -> tuple[dict[str, np.ndarray], str]:
   del file_size  # the library compares it with the header
   header = int.from_bytes(file.read(8), 'little')
   if header > MAX_HEADER:
@@ -74,7 +85,7 @@ def _load_safetensors(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
     raise UserError(f'{torch_file.DAMAGED} ({found})') from error
   if not arrays:
     raise UserError('holds no tensors; save model.state_dict()')
-  return arrays
+  return arrays, ''
 
 
 READERS = {'zip': torch_file.load_zip, 'legacy': torch_file.load_legacy, 'safetensors': _load_safetensors}

@@ -1,7 +1,7 @@
 """Networks and weights of guided-diffusion (github.com/openai/guided-diffusion), in both directions.
 
 A network is described by `config`: the keywords of guided-diffusion's own UNetModel, or of its
-EncoderUNetModel, which is told from the other by having a 'pool'.
+EncoderUNetModel, which is told from the other by having a 'pool'. Networks of improved-diffusion are among them: theirs is another choice of keywords.
 """
 
 import dataclasses
@@ -13,11 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fetal_jax.convert import adapt, rules
+from fetal_jax.convert import adapt, names, rules
 from fetal_jax.models.adm import count_heads
 from fetal_jax.models.half_unet import POOLS, HalfUNet
 from fetal_jax.models.unet import UNet
 from fetal_jax.runtime.errors import UserError
+
+FIRST, LABELS = 'input_blocks.0.0.weight', 'label_emb.weight'
+# Of the first residual block: its projection of the time embedding, and its second norm.
+EMBEDS, NORM = 'input_blocks.1.0.emb_layers.1.weight', 'input_blocks.1.0.out_layers.0.weight'
 
 # Keywords that change nothing here: precision is the argument `dtype` of `build`.
 IGNORED = {'use_fp16', 'use_new_attention_order'}
@@ -121,8 +125,9 @@ def fit(
   """Carries weights into a network whose channels, classes or image size may be others than the weights'.
 
   Three channels become one: the first layer is summed over its inputs, the last averaged over its outputs. The
-  positions of an attention pool are interpolated. Label embeddings and logits of another class count stay as in
-  `variables`. Everything else must fit.
+  positions of an attention pool are interpolated. Label embeddings and logits of another class count, missing label
+  embeddings, and a first or last layer of other channels stay as in `variables`; label embeddings that the network has no
+  use for are left out. Everything else must fit.
 
   Args:
     state_dict: guided-diffusion's weights.
@@ -130,22 +135,38 @@ def fit(
     variables: of that network, freshly initialised.
 
   Returns:
-    Variables as from `from_torch`, and what was done to the entries that did not fit as they were.
+    Variables as from `from_torch`, and what was done, in words, by prefix or entry.
 
   Raises:
     UserError: the weights are not those of such a network; the message names what differs.
   """
   network = make_rules(variables, config)
-  adapters: dict[str, adapt.Adapter] = {'input_blocks.0.0.weight': adapt.sum_inputs}
+  adapters: dict[str, adapt.Adapter] = {FIRST: adapt.sum_inputs}
   if 'pool' in config:
     logits = LOGITS[config['pool']]
     adapters |= dict.fromkeys((f'{logits}.weight', f'{logits}.bias'), adapt.keep_fresh)
     adapters['out.2.positional_embedding'] = adapt.interpolate_pool
   else:
-    adapters |= {'label_emb.weight': adapt.keep_fresh}
+    adapters |= {LABELS: adapt.keep_fresh}
     adapters |= dict.fromkeys(('out.2.weight', 'out.2.bias'), adapt.average_outputs)
-  state, changes = adapt.fit(state_dict, rules.torch_leaves(network, variables, adapters), adapters)
-  return rules.to_variables(network, state, variables), changes
+  wanted = rules.torch_leaves(network, variables, adapters)
+  found = names.find(state_dict, FIRST)
+  known = {rule.torch_name for rule in network.values()}
+  may = lambda name: name in found.outside or name == LABELS  # noqa: E731
+  entries, left_out = adapt.leave_out(found.entries, known, may)
+  state, changes = adapt.fit(entries, wanted, adapters)
+  state, fresh = adapt.fill(state, wanted, [LABELS])
+  return rules.to_variables(network, state, variables), {**found.said, **left_out, **changes, **fresh}
+
+
+def differing(state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the keywords of `config` that the weights tell by themselves, where they are others there: their values."""
+  state = names.find(state_dict, FIRST).entries
+  told: dict[str, Any] = {'model_channels': len(state[FIRST])} if FIRST in state else {}
+  told['resblock_updown'] = not any(re.match(r'input_blocks\.\d+\.0\.op\.', name) for name in state)
+  if {EMBEDS, NORM} <= state.keys():
+    told['use_scale_shift_norm'] = len(state[EMBEDS]) == 2 * len(state[NORM])
+  return {key: value for key, value in told.items() if {**DEFAULTS, **config}[key] != value}
 
 
 def _shapes(config: Mapping[str, Any]) -> dict[str, Any]:

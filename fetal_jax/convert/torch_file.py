@@ -11,13 +11,13 @@ import math
 import struct
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
 
-from fetal_jax.convert import pickles
+from fetal_jax.convert import names, pickles
 from fetal_jax.runtime import zips
 from fetal_jax.runtime.errors import UserError
 
@@ -27,7 +27,7 @@ MAX_PICKLE = 64 * 2**20  # in bytes; a large network's has one MiB
 MAX_CONTENTS = 4 * 2**20  # of a zip file's table of contents, in bytes; takes some 60 MiB of memory
 MAX_AXES = 32  # of numpy 1; numpy 2 has 64
 # Names under which training scripts keep the state dict.
-WRAPPERS = ('state_dict', 'model_state_dict', 'model')
+WRAPPERS = ('state_dict', 'model_state_dict', 'model', 'params', 'module')
 
 DAMAGED = 'is damaged or cut short; copy or download it again'
 # Exceptions of zipfile on bytes that are not a whole zip file.
@@ -89,7 +89,7 @@ Storages = dict[str, Storage]
 ReadStorage = Callable[[Storage], bytes]
 
 
-def load_zip(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
+def load_zip(file: BinaryIO, file_size: int) -> tuple[dict[str, np.ndarray], str]:
   """Reads the state dict in a zip file of `torch.save`; see `fetal_jax.convert.files.load`."""
   records = Records(file, file_size)
   roots = [name.removesuffix('data.pkl') for name in records.members if name.endswith('/data.pkl')]
@@ -110,7 +110,8 @@ def load_zip(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
   def read_storage(storage: Storage) -> bytes:
     return records.read(f'{root}data/{storage.key}', storage.nbytes)
 
-  return _to_arrays(find_state_dict(tree), read_storage, file_size, byteorder)
+  tensors, part = find_state_dict(tree)
+  return _to_arrays(tensors, read_storage, file_size, byteorder), part
 
 
 class Records:
@@ -144,7 +145,7 @@ class Records:
       raise UserError(f'{DAMAGED} (its record {shown} cannot be read)') from error
 
 
-def load_legacy(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
+def load_legacy(file: BinaryIO, file_size: int) -> tuple[dict[str, np.ndarray], str]:
   """Reads the state dict in a file of `torch.save` before PyTorch 1.6; see `fetal_jax.convert.files.load`."""
   stream = io.BytesIO(file.read(min(MAX_PICKLE, file_size)))
   if pickles.load(stream) != MAGIC or pickles.load(stream) != PROTOCOL:
@@ -171,23 +172,59 @@ def load_legacy(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
     file.seek(starts[storage.key])
     return file.read(storage.nbytes)
 
-  return _to_arrays(find_state_dict(tree), read_storage, file_size, 'little')
+  tensors, part = find_state_dict(tree)
+  return _to_arrays(tensors, read_storage, file_size, 'little'), part
 
 
-def find_state_dict(tree: Any) -> dict[str, Tensor]:
-  """Returns the tensors by name of a state dict, or of a mapping that has one under a usual name. The rest is dropped."""
+def find_state_dict(tree: Any) -> tuple[dict[str, Tensor], str]:
+  """Finds the tensors by name of a state dict, or of a mapping that has one under a usual name. The rest is dropped.
+
+  Averages of the weights (EMA) are preferred; see `fetal_jax.convert.names`.
+
+  Returns:
+    The tensors, and in words which of the mapping's entries they are; empty where the tree is a state dict.
+  """
   if isinstance(tree, dict):
-    for mapping in (*(tree.get(key) for key in WRAPPERS), tree):
-      if isinstance(mapping, dict):
-        tensors = {k: v for k, v in mapping.items() if isinstance(k, str) and isinstance(v, Tensor)}
-        if tensors:
-          return tensors
+    keys = [key for key in tree if isinstance(key, str)]
+    averages = _first_state_dict(tree, [key for key in keys if names.is_average(key)])
+    weights = _first_state_dict(tree, [key for key in WRAPPERS if key in tree])
+    if not weights[0] and (tensors := _tensors(tree)):
+      weights = tensors, ''
+    if not weights[0] and averages[0]:
+      return averages[0], f'averages (EMA) {averages[1]}'
+    if taken := names.averaged(weights[0], averages[0]):
+      return (
+        taken,
+        f'averages (EMA) {averages[1]}, taken in place of {weights[1] or "the weights beside them"}',
+      )
+    if weights[0]:
+      return weights
     keys = [repr(str(key)[:100]) for key in tree]
     more = f' and {len(keys) - 10} more' if len(keys) > 10 else ''
     found = f'its entries are {", ".join(keys[:10])}{more}' if keys else 'it is empty'
   else:
     found = f'it is a {type(tree).__name__}'
   raise UserError(f'holds no tensors by name ({found}); torch.save(model.state_dict(), ...) and give that')
+
+
+def _tensors(mapping: Mapping[Any, Any]) -> dict[str, Tensor]:
+  return {k: v for k, v in mapping.items() if isinstance(k, str) and isinstance(v, Tensor)}
+
+
+def _first_state_dict(
+  tree: Mapping[Any, Any], keys: Sequence[str], depth: int = 3
+) -> tuple[dict[str, Tensor], str]:
+  """Returns the first state dict under one of the keys, wrapped again or not, and its place, such as `'ema.module'`."""
+  for key in keys:
+    value = tree[key]
+    if isinstance(value, dict):
+      inner = [wrapper for wrapper in WRAPPERS if wrapper in value]
+      tensors, place = _first_state_dict(value, inner, depth - 1) if depth else ({}, '')
+      if tensors:
+        return tensors, f"'{key[:100]}.{place[1:]}"
+      if tensors := _tensors(value):
+        return names.without_prefixes(tensors), repr(key[:100])
+  return {}, ''
 
 
 def _load_pickle(stream: io.BytesIO, storages: Storages) -> Any:

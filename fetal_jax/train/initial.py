@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from fetal_jax import convert
-from fetal_jax.convert import adapt, guided_diffusion, rules
+from fetal_jax.convert import adapt, guided_diffusion, names, rules
 from fetal_jax.convert import files as weight_files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import sha256
@@ -24,11 +24,13 @@ class Weights:
     path: of the file.
     state: arrays by PyTorch name.
     sha256: of the file's bytes.
+    part: which part of the file they are, in words; empty: all of it.
   """
 
   path: pathlib.Path
   state: Mapping[str, np.ndarray]
   sha256: str
+  part: str = ''
 
 
 def load(path: str) -> Weights:
@@ -37,7 +39,8 @@ def load(path: str) -> Weights:
   Raises:
     UserError: it is missing, damaged, or of another kind.
   """
-  return Weights(pathlib.Path(path), weight_files.load(path), sha256(path))
+  arrays, part = weight_files.read(path)
+  return Weights(pathlib.Path(path), arrays, sha256(path), part)
 
 
 class LoadedFile(TypedDict):
@@ -46,11 +49,13 @@ class LoadedFile(TypedDict):
   Attributes:
     file: name of the file.
     sha256: of its bytes.
+    part: which part of the file was loaded, in words; empty: all of it.
     changes: by entry of the file, what was changed to make it fit.
   """
 
   file: str
   sha256: str
+  part: str
   changes: dict[str, str]
 
 
@@ -81,8 +86,9 @@ def diffusion_params(
   loaded: dict[str, LoadedFile] = {}
   for path in paths:
     weights = load(path)
-    name = 'unet' if any(entry.startswith('output_blocks.') for entry in weights.state) else 'guide'
-    if 'input_blocks.0.0.weight' not in weights.state:
+    entries = names.find(weights.state, guided_diffusion.FIRST).entries
+    name = 'unet' if any(entry.startswith('output_blocks.') for entry in entries) else 'guide'
+    if guided_diffusion.FIRST not in entries:
       raise UserError(f'config.diffusion.init_from={path}: not a UNet or classifier of guided-diffusion')
     if name not in nets:
       raise UserError(
@@ -91,18 +97,41 @@ def diffusion_params(
       )
     if name in loaded:
       raise UserError(f'config.diffusion.init_from={path}: a second file of the {name}; leave one out')
-    try:
-      new_order = name == 'unet' and new_attention_order
-      described = guided_diffusion.describe(nets[name], image_shape, use_new_attention_order=new_order)
-      variables, changes = guided_diffusion.fit(weights.state, described, {'params': fresh[name]})
-    except UserError as error:
-      raise UserError(
-        f'config.diffusion.init_from={path}: {error}. Set config.diffusion.{name} to the network of the file'
-      ) from error
+    new_order = name == 'unet' and new_attention_order
+    variables, changes = _fit_diffusion(path, name, weights, nets[name], fresh[name], image_shape, new_order)
     params[name] = variables['params']
-    loaded[name] = {'file': weights.path.name, 'sha256': weights.sha256, 'changes': dict(changes)}
+    loaded[name] = {
+      'file': weights.path.name,
+      'sha256': weights.sha256,
+      'part': weights.part,
+      'changes': dict(changes),
+    }
     _log(name, weights, changes, variables)
   return params, loaded
+
+
+def _fit_diffusion(
+  path: str,
+  name: str,
+  weights: Weights,
+  net: Any,
+  fresh: Any,
+  image_shape: tuple[int, int, int],
+  new_attention_order: bool,
+) -> tuple[dict[str, Any], dict[str, str]]:
+  """Carries the weights of a file into the network `name`; a refusal names the settings of the file's network."""
+  described = guided_diffusion.describe(net, image_shape, use_new_attention_order=new_attention_order)
+  try:
+    return guided_diffusion.fit(weights.state, described, {'params': fresh})
+  except UserError as error:
+    told = guided_diffusion.differing(weights.state, described)
+    settings = [f'--config.diffusion.{name}.{guided_diffusion.KEYWORDS[k]}={v}' for k, v in told.items()]
+    remedy = (
+      f"the file's network has {' '.join(settings)}"
+      if settings
+      else f'set config.diffusion.{name} to the network of the file'
+    )
+    raise UserError(f'config.diffusion.init_from={path}: {error}; {remedy}') from error
 
 
 def assign(paths: Sequence[str], networks: Mapping[str, Mapping[str, Any]]) -> dict[str, Weights]:
@@ -127,10 +156,11 @@ def assign(paths: Sequence[str], networks: Mapping[str, Mapping[str, Any]]) -> d
     weights = load(path)
 
     def likeness(name: str, state: Mapping[str, np.ndarray] = weights.state) -> tuple[float, int]:
-      found, ours = convert.todays_names(name, state), entries[name]
+      found, outside, _ = convert.todays_names(name, state)
+      ours = entries[name]
       common = found.keys() & ours.keys()
       same = sum(np.shape(found[entry]) == ours[entry].shape for entry in common)
-      return len(common) / len(found.keys() | ours.keys()), same
+      return len(common) / len((found.keys() - outside) | ours.keys()), same
 
     name = max(entries, key=likeness)
     if likeness(name)[0] < 0.5:
@@ -168,10 +198,11 @@ def _log(name: str, weights: Weights, changes: Mapping[str, str], variables: Map
   fresh = sum(said.startswith(adapt.NOT_LOADED) for said in changes.values())
   leaves = jax.tree.leaves(variables)
   logging.info(
-    '%s: starts from %s (sha256 %s…): %d of %d arrays loaded, %s.',
+    '%s: starts from %s (sha256 %s…%s): %d of %d arrays loaded, %s.',
     name,
     weights.path,
     weights.sha256[:12],
+    weights.part and f', its {weights.part}',
     len(leaves) - fresh,
     len(leaves),
     '; '.join(f'{entry} {said}' for entry, said in changes.items()) or 'all as they are',

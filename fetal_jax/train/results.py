@@ -68,10 +68,11 @@ class EpochRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class InitialWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-  """The file of weights that a run started from: its name and the SHA-256 of its bytes."""
+  """The file of weights that a run started from: its name, the SHA-256 of its bytes, and which part of it was loaded."""
 
   file: str
   sha256: str
+  part: str = ''
 
 
 class ClassifierMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

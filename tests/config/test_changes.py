@@ -116,7 +116,7 @@ def test_what_decides_a_result():
   assert config_lib.decisive(config, 'kept') == {'filter.min_confidence': 0.5, 'filter.top_k': 0}
   assert config_lib.decisive(config, 'classify/resnet50') == {'classify.model_args.resnet50.depths': (1, 1)}
   assert len(config_lib.decisive(config, 'data')) == 12
-  assert len(config_lib.decisive(config, 'diffusion')) == 39
+  assert len(config_lib.decisive(config, 'diffusion')) == 43
   assert set(config_lib.decisive(config, 'synthetic')) - set(config_lib.decisive(config, 'diffusion')) == {
     'diffusion.steps',
     'sample.per_class',

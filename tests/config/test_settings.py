@@ -19,6 +19,7 @@ def test_names_are_unique_and_make_the_config():
   assert values['diffusion']['guide'] == {
     'width': 128, 'channel_mult': (1, 1, 2, 3, 4), 'num_res_blocks': 2, 'attention_resolutions': (32, 16, 8),
     'num_head_channels': 64, 'pool': 'attention', 'norm_groups': 32, 'dropout': 0.0,
+    'resblock_updown': True, 'use_scale_shift_norm': True,
   }  # fmt: skip
 
 
@@ -60,3 +61,5 @@ def test_the_same_settings_have_the_hash_they_had():
   assert config_lib.config_hash(config.diffusion, 'a split', 0) == 'e7198c830eea927e'
   config.diffusion.skip_nonfinite = 3
   assert config_lib.config_hash(config.diffusion, 'a split', 0) == 'e7198c830eea927e'
+  config.diffusion.unet.resblock_updown = False
+  assert config_lib.config_hash(config.diffusion, 'a split', 0) != 'e7198c830eea927e'

@@ -133,6 +133,52 @@ def test_other_names_for_the_state_dict(key, tmp_path):
     files.load(rezip(tmp_path / 'b.pt', 'training.pth', **{'data.pkl': renamed}))
 
 
+def part_of(tree):
+  """Where the state dict of a tree is found, and what its tensors, made of words, are."""
+
+  def made(value):
+    if isinstance(value, dict):
+      return {key: made(inner) for key, inner in value.items()}
+    storage = torch_file.Storage(value, np.dtype(np.float32), 1)
+    return torch_file.Tensor(storage, storage.dtype, 0, (), ()) if isinstance(value, str) else value
+
+  tensors, part = torch_file.find_state_dict(made(tree))
+  return {name: tensor.storage.key for name, tensor in tensors.items()}, part
+
+
+RAW = {'weight': 'raw', 'running_mean': 'raw'}
+
+
+@pytest.mark.parametrize(
+  ('tree', 'tensors', 'part'),
+  [
+    (RAW, RAW, ''),
+    ({'params': RAW, 'epoch': 3}, RAW, "'params'"),
+    ({'model': {'state_dict': RAW}, 'optimizer': {'state': {}}}, RAW, "'model.state_dict'"),
+    ({'ema': {'weight': 'mean'}, 'ema_decay': 0.9}, {'weight': 'mean'}, "averages (EMA) 'ema'"),
+    # Averages are of parameters: statistics are those beside them.
+    (
+      {'model': RAW, 'model_ema': {'weight': 'mean'}},
+      {'weight': 'mean', 'running_mean': 'raw'},
+      "averages (EMA) 'model_ema', taken in place of 'model'",
+    ),
+    (
+      {
+        'state_dict': RAW,
+        'ema': {'module': {'module.weight': 'mean', 'module.running_mean': 'mean'}, 'decay': 0.9},
+      },
+      {'weight': 'mean', 'running_mean': 'mean'},
+      "averages (EMA) 'ema.module', taken in place of 'state_dict'",
+    ),
+    # Averages without names are of no use, and it is said what was taken.
+    ({'model': RAW, 'ema': {'shadow_params': [1, 2], 'decay': 'scalar'}}, RAW, "'model'"),
+    ({'schema': {'weight': 'no'}, 'model': RAW}, RAW, "'model'"),
+  ],
+)
+def test_averages_are_preferred_and_the_part_is_said(tree, tensors, part):
+  assert part_of(tree) == (tensors, part)
+
+
 def test_a_prefix_stays_if_not_all_names_have_it(tmp_path):
   pickled = record('data.pkl', 'training.pth').replace(b'module.bias', b'models.bias')
   arrays = files.load(rezip(tmp_path / 'a.pt', 'training.pth', **{'data.pkl': pickled}))

@@ -198,6 +198,7 @@ PUBLISHED = {  # three channels, four classes, 16 px
   'resblock_updown': True,
 }
 PUBLISHED_UNET = PUBLISHED | {'out_channels': 6, 'num_classes': 4, 'use_new_attention_order': True}
+FIRST = 'input_blocks.0.0.weight'
 PUBLISHED_GUIDE = PUBLISHED | {'out_channels': 4, 'pool': 'attention'}
 
 
@@ -254,13 +255,49 @@ def test_a_guide_is_fitted_to_grey_images_another_size_and_other_classes():
   jax.eval_shape(gd.build(ours).apply, variables, jnp.zeros((1, 32, 32, 1)), jnp.zeros(1, jnp.int32))
 
 
+@pytest.mark.parametrize(
+  ('theirs', 'ours', 'said'),
+  [
+    ({'num_classes': None}, {}, {'label_emb.weight': 'not loaded, but fresh: the file has none'}),
+    ({}, {'num_classes': None}, {'label_emb.weight': 'left out: no part of this network'}),
+    ({}, {'in_channels': 4}, {FIRST: 'not loaded, but fresh: 3 input channels there, 4 here'}),
+    (
+      {},
+      {'out_channels': 1},
+      dict.fromkeys(
+        ('out.2.weight', 'out.2.bias'),
+        'not loaded, but fresh: 6 outputs there, 1 here, so channels or learn_sigma differ',
+      ),
+    ),
+  ],
+)
+def test_ends_that_do_not_fit_are_fresh(theirs, ours, said):
+  """Files of unconditional networks, and of other channels: all between the ends is what the file has."""
+  theirs, ours = PUBLISHED_UNET | theirs, PUBLISHED_UNET | ours
+  state = gd.to_torch(random_variables(theirs), theirs)
+  fresh = random_variables(ours, seed=1)
+  variables, changes = gd.fit({f'module.{name}': value for name, value in state.items()}, ours, fresh)
+  assert changes == {'module.': 'taken off', **said}
+  loaded, before = gd.to_torch(variables, ours), gd.to_torch(fresh, ours)
+  for name in loaded:
+    expected = before if name in said else state
+    np.testing.assert_array_equal(loaded[name], expected[name], err_msg=name)
+
+
+def test_the_keywords_that_differ_are_told_from_the_weights():
+  """As improved-diffusion's networks differ: resampled by convolutions, conditioned by addition."""
+  theirs = PUBLISHED_UNET | {'resblock_updown': False, 'use_scale_shift_norm': False}
+  state = gd.to_torch(random_variables(theirs), theirs)
+  assert gd.differing(state, theirs) == {}
+  assert gd.differing(state, PUBLISHED_UNET) == {'resblock_updown': False, 'use_scale_shift_norm': False}
+  assert gd.differing(state, theirs | {'model_channels': 64}) == {'model_channels': 32}
+
+
 def test_what_cannot_be_fitted_is_named():
   state = gd.to_torch(random_variables(PUBLISHED_UNET), PUBLISHED_UNET)
-  grey = PUBLISHED_UNET | {'in_channels': 1}
   for ours, message in [
-    (grey | {'out_channels': 1}, r'out\.2\.weight has 6 outputs, the network 1'),
-    (PUBLISHED_UNET | {'in_channels': 4}, 'has 3 input channels, and cannot be made to have 4'),
     (PUBLISHED_UNET | {'model_channels': 64}, r'0\.0\.weight has shape \[32, 3, 3, 3\], expected \[64, 3'),
+    (PUBLISHED_UNET | {'resblock_updown': False}, r'input_blocks\.2\.0\.op\.weight \[.*\] is missing'),
   ]:
     with pytest.raises(UserError, match=message):
       gd.fit(state, ours, random_variables(ours))

@@ -1,6 +1,7 @@
 """`init_from`: published weights, as the files that users have, start a run."""
 
 import json
+import re
 import struct
 
 import jax
@@ -147,8 +148,70 @@ def test_guided_diffusions_weights_take_the_place_of_fresh_ones(tmp_path, caplog
   config.diffusion.init_from = (files['guide'][0],)
   wide = {**nets, 'guide': nets['guide'].clone(width=64)}
   wider = jax.eval_shape(wide['guide'].init, jax.random.key(0), *inputs['guide'])['params']
-  with pytest.raises(UserError, match=r'expected .*Set config\.diffusion\.guide to the network of the file'):
+  with pytest.raises(
+    UserError, match=r"expected .*the file's network has --config\.diffusion\.guide\.width=32$"
+  ):
     initial.diffusion_params(config.diffusion.init_from, wide, {**fresh, 'guide': wider}, (16, 16, 1))
+
+
+def diffusion_file(folder, net, prefix=''):
+  """A file of `net` for images like ours, under a prefix."""
+  described = gd.describe(net, (16, 16, 1))
+  labels = () if net.num_classes is None else (jnp.zeros(1, jnp.int32),)
+  shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)), jnp.zeros(1), *labels)
+  state = gd.to_torch(filled(shapes), described)
+  return write_safetensors(folder / 'unet.safetensors', {prefix + k: v for k, v in state.items()}), state
+
+
+def test_files_of_unconditional_and_of_improved_diffusions_networks(tmp_path):
+  """The first is taken, with fresh labels; of the second, the settings are named with which it is."""
+  unet = networks.make_unet(smoke(**WIDE), 6)
+  inputs = jnp.zeros((1, 16, 16, 1)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
+  fresh = {'unet': filled(jax.eval_shape(unet.init, jax.random.key(0), *inputs)['params'], seed=1)}
+  path, state = diffusion_file(tmp_path, unet.clone(num_classes=None), 'model.')
+  params, accounts = initial.diffusion_params([path], {'unet': unet}, fresh, (16, 16, 1))
+  assert accounts['unet']['changes'] == {'label_emb.weight': 'not loaded, but fresh: the file has none'}
+  loaded = gd.to_torch({'params': params['unet']}, gd.describe(unet, (16, 16, 1)))
+  labels = loaded.pop('label_emb.weight')
+  np.testing.assert_array_equal(labels, fresh['unet']['label_embed']['embedding'])
+  assert loaded.keys() == state.keys()
+  for name in state:
+    np.testing.assert_array_equal(loaded[name], state[name], err_msg=name)
+
+  improved = unet.clone(resblock_updown=False, use_scale_shift_norm=False)
+  path, _ = diffusion_file(tmp_path, improved)
+  with pytest.raises(UserError) as refused:
+    initial.diffusion_params([path], {'unet': unet}, fresh, (16, 16, 1))
+  message = str(refused.value)
+  assert 'has shape' in message
+  settings = re.findall(r'--config\.diffusion\.unet\.(\w+)=(\w+)', message)
+  assert settings == [('resblock_updown', 'False'), ('use_scale_shift_norm', 'False')]
+  advised = {f'diffusion__unet__{key}': value for key, value in settings}
+  ours = networks.make_unet(smoke(**WIDE, **advised), 6)
+  assert ours == improved
+  start = {'unet': filled(jax.eval_shape(ours.init, jax.random.key(0), *inputs)['params'], seed=1)}
+  _, accounts = initial.diffusion_params([path], {'unet': ours}, start, (16, 16, 1))
+  assert accounts['unet']['changes'] == {}
+
+
+@pytest.mark.parametrize('prefix', ['model.', '_orig_mod.', 'module._orig_mod.', 'backbone.', 'net.'])
+def test_prefixes_do_not_hide_a_classifier(tmp_path, prefix):
+  expected = filled(shapes('resnet50'))
+  state = {prefix + k: v for k, v in convert.to_torch('resnet50', expected).items()}
+  path = write_safetensors(tmp_path / 'w.safetensors', state)
+  assigned = initial.assign([path], {name: shapes(name) for name in ('resnet50', 'vit_b_32')})
+  loaded = initial.classifier_variables('resnet50', assigned['resnet50'], filled(shapes('resnet50'), seed=1))
+  jax.tree.map(np.testing.assert_array_equal, loaded, expected)
+
+
+def test_which_part_of_a_file_was_loaded_is_said(tmp_path, caplog):
+  state = convert.to_torch('resnet50', filled(shapes('resnet50')))
+  weights = initial.Weights(
+    tmp_path / 'w.pth', state, 'abc', "averages (EMA) 'model_ema', taken in place of 'model'"
+  )
+  with caplog.at_level('INFO', 'absl'):
+    initial.classifier_variables('resnet50', weights, filled(shapes('resnet50'), seed=1))
+  assert "sha256 abc…, its averages (EMA) 'model_ema', taken in place of 'model'):" in caplog.text
 
 
 def test_guided_diffusions_weights_start_the_diffusion_stage(workdir, tmp_path):
