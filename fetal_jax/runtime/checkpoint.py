@@ -11,6 +11,7 @@ import shutil
 from typing import Any
 
 import jax
+import msgspec
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -60,12 +61,14 @@ class Checkpointer:
     processes = ocp.options.MultiprocessingOptions()
     if alone:
       me = jax.process_index()
+      _check_metadata(self.directory, remedy)
       processes = ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'process_{me}'
       )
     else:
       # Before orbax lists the folder: it saves no step before the newest one that it has seen.
       hosts.on_one_host(_set_damaged_aside, self.directory)
+      _check_metadata(self.directory, 'delete this one: a newer one is whole')
     self._manager = ocp.CheckpointManager(
       self.directory,
       item_handlers={
@@ -196,6 +199,8 @@ def find_damage(checkpoint: pathlib.Path, part: str = '') -> str | None:
     checkpoint: its folder.
     part: only files whose path within the checkpoint begins with this.
   """
+  if damage := _metadata_damage(checkpoint):
+    return damage
   try:
     recorded = records.read(checkpoint / CHECKSUMS, dict[str, Fingerprint])
   except FileNotFoundError:
@@ -213,6 +218,35 @@ def find_damage(checkpoint: pathlib.Path, part: str = '') -> str | None:
     if damage := recorded[name].damage(checkpoint / name):
       return f'{name} {damage}'
   return None
+
+
+class _Metadata(msgspec.Struct):
+  """The types of `_CHECKPOINT_METADATA`, which orbax reads for every checkpoint as soon as it opens their folder."""
+
+  item_handlers: dict[str, str] | str | None = None
+  metrics: dict[str, Any] | None = None
+  performance_metrics: dict[str, float] | None = None
+  init_timestamp_nsecs: int | None = None
+  commit_timestamp_nsecs: int | None = None
+  custom_metadata: dict[str, Any] | None = None
+
+
+def _metadata_damage(checkpoint: pathlib.Path) -> str | None:
+  """Returns what is wrong with a checkpoint's `_CHECKPOINT_METADATA`; None if nothing is, or orbax passes it over."""
+  try:
+    msgspec.json.decode((checkpoint / _UNCHECKED[0]).read_bytes(), type=_Metadata)
+  except (msgspec.ValidationError, RecursionError):
+    return f'{_UNCHECKED[0]} is not what was written'
+  except (OSError, ValueError):  # missing, or no JSON
+    return None
+  return None
+
+
+def _check_metadata(directory: pathlib.Path, remedy: str) -> None:
+  """Refuses a folder with a checkpoint that orbax could not list."""
+  for path in directory.glob('*'):
+    if path.name.isdecimal() and (damage := _metadata_damage(path)):
+      raise UserError(f'{path}: damaged ({damage}); {remedy}')
 
 
 def _checked_files(checkpoint: pathlib.Path) -> list[str]:

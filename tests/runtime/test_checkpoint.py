@@ -297,3 +297,20 @@ def test_two_processes_resume_together(tmp_path):
   assert ['resuming from step 2, 2 steps are taken again' in text for text in said] == [True, False]
   assert names(tmp_path / 'c') == ['2', '4', 'damaged']
   assert find_damage(tmp_path / 'c' / '4') is None
+
+
+@pytest.mark.parametrize(
+  'content', ['[]', '{"metrics": "x"}', '{"init_timestamp_nsecs": "7"}', '[' * 100_000]
+)
+def test_orbax_own_file_of_another_shape_is_damage(folder, content):
+  """Orbax reads it for every checkpoint when it opens a folder, before anything could be compared."""
+  (folder / '20' / '_CHECKPOINT_METADATA').write_text(content)
+  with pytest.raises(
+    UserError, match=r'20: damaged \(_CHECKPOINT_METADATA is not what was written\); call the doctor'
+  ):
+    Checkpointer(folder, alone=True, remedy='call the doctor')
+  with Checkpointer(folder) as checkpointer:  # moves it to damaged/
+    assert checkpointer.latest_step() == 10
+  (folder / '10' / '_CHECKPOINT_METADATA').write_text('{')  # orbax passes this over
+  with Checkpointer(folder, alone=True) as checkpointer:
+    assert checkpointer.latest_step() == 10
