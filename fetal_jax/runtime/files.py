@@ -14,6 +14,7 @@ from fetal_jax.runtime import temporary
 from fetal_jax.runtime.errors import DamagedFile, UserError
 
 PathLike = str | os.PathLike[str]
+MAX_JSON = 64 * 2**20  # bytes; the largest that is written, split.json, has a dozen an image
 _SEAL = 'sha256_of_the_rest'
 REMEDY = 'delete it and run the same command again'
 
@@ -161,8 +162,12 @@ def read_json(path: PathLike, *, sealed: bool = False, remedy: str = REMEDY) -> 
     FileNotFoundError: it is missing.
     DamagedFile: it is not whole JSON, or not what was sealed.
   """
+  with open(path, 'rb') as f:
+    content = f.read(MAX_JSON + 1)
   try:
-    value = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+    if len(content) > MAX_JSON:
+      raise ValueError(f'more than {MAX_JSON:,} bytes')
+    value = json.loads(content.decode())
   except (ValueError, RecursionError) as error:  # brackets within brackets, thousands deep
     reason = f'no whole JSON: {error}'
   else:

@@ -43,6 +43,15 @@ def test_json_that_is_cut_off_is_named(tmp_path, kind):
     files.read_json(path)
 
 
+def test_json_without_end_is_not_read_to_its_end(tmp_path, monkeypatch):
+  monkeypatch.setattr(files, 'MAX_JSON', 1000)
+  files.write_json(tmp_path / 'a.json', 'x' * 997)  # quotes and a line end beside it
+  assert files.read_json(tmp_path / 'a.json') == 'x' * 997
+  files.write_json(tmp_path / 'a.json', 'x' * 998)
+  with pytest.raises(DamagedFile, match=r'a\.json: damaged \(no whole JSON: more than 1,000 bytes\)'):
+    files.read_json(tmp_path / 'a.json')
+
+
 def test_bytes_that_are_no_text_are_named(tmp_path):
   (tmp_path / 'config.json').write_bytes(b'{"name": "\xff"}')
   with pytest.raises(UserError, match=r'config\.json: damaged'):
