@@ -6,7 +6,7 @@ import pytest
 
 from fetal_jax import config as config_lib
 from fetal_jax.config import settings, values
-from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.errors import DamagedFile, UserError
 
 
 @pytest.fixture
@@ -125,3 +125,18 @@ def test_a_config_file_with_an_unknown_key_is_refused(tmp_path):
   )
   with pytest.raises(UserError, match='image_sise'):
     config_lib.load_file(str(file))
+
+
+@pytest.mark.parametrize(
+  'values',
+  [
+    {'seed': 'x'},
+    {'data': 'x'},
+    {'diffusion': {'unet': {'width': [1]}}},
+    {'data': {'image_size': 1.5}},
+    {'sample': 3},
+  ],
+)
+def test_kept_settings_of_another_type_are_damage(values):
+  with pytest.raises(DamagedFile, match='settings that a run has kept are damaged'):
+    config_lib.from_dict(values)
