@@ -77,8 +77,9 @@ class Round:
 
     try:
       return decode.open_source(tfds.builder_from_directory(self.folder), 'train')
-    except (OSError, ValueError, KeyError, tfds.core.DatasetNotFoundError) as error:
-      raise UserError(f'{self.folder}: no whole TFDS data set ({error}); {REMEDY}') from error
+    except Exception as error:  # its parsers raise anything
+      why = ' '.join(str(error).split())[:200]
+      raise UserError(f'{self.folder}: no whole TFDS data set ({why}); {REMEDY}') from error
 
   def images(self, image_size: int, channels: int) -> UInt8[np.ndarray, 'n s s c']:
     """Checks the files, then decodes all images.

@@ -119,3 +119,12 @@ def test_a_folder_that_tfds_does_not_know_is_named(tmp_path):
   manifest.write(tmp_path, FINISHED)
   with pytest.raises(UserError, match='no whole TFDS data set'):
     rounds.read(tmp_path).source()
+
+
+@pytest.mark.parametrize('content', ['3', '"x"', 'null', '[]', '[' * 100_000, '{"featuresDict": 7}'])
+def test_metadata_of_another_shape_is_named_in_one_line(drawn, tmp_path, content):
+  found = rounds.read(shutil.copytree(drawn[0].folder, tmp_path / 'round_1'))
+  (found.folder / 'features.json').write_text(content)
+  with pytest.raises(UserError, match='no whole TFDS data set') as error:
+    found.source()
+  assert '\n' not in str(error.value)
