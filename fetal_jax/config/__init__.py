@@ -3,7 +3,7 @@
 Library functions take plain arguments; only a stage's `run(config, workdir)` sees a config.
 """
 
-from fetal_jax.config.changes import check_changes, decisive
+from fetal_jax.config.changes import check_changes, decisive, has_begun
 from fetal_jax.config.checks import check_values, validate
 from fetal_jax.config.settings import SETTINGS, decides, of_source
 from fetal_jax.config.values import (
@@ -28,6 +28,7 @@ __all__ = [
   'default_config',
   'flatten',
   'from_dict',
+  'has_begun',
   'load_file',
   'of_source',
   'override',

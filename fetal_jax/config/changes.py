@@ -23,6 +23,12 @@ BEGUN = {
 _MOST_DIFFERENCES = 5  # that an error names
 
 
+def has_begun(workdir: PathLike) -> bool:
+  """Returns whether a workdir has results that depend on its prepared data."""
+  found = (pathlib.Path(workdir).glob(pattern) for name, pattern in BEGUN.items() if name != 'data')
+  return any(any(paths) for paths in found)
+
+
 def decisive(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
   """Returns the settings, by dotted key, that decide a result.
 

@@ -14,12 +14,15 @@ import msgspec
 import numpy as np
 from absl import logging
 
-from fetal_jax.config import check_values, of_source
+from fetal_jax.config import has_begun, of_source
 from fetal_jax.data import decode, prepared, sources, spellings, splits
 from fetal_jax.data import records as records_lib
 from fetal_jax.data.brightness import Brightness
 from fetal_jax.data.prepared import SplitFile
+from fetal_jax.data.sources import listing
+from fetal_jax.data.sources.fetal_planes_db.metadata import CSV_NAME
 from fetal_jax.data.sources.intake import Intake
+from fetal_jax.data.sources.listing import Listing
 from fetal_jax.runtime import files, records
 from fetal_jax.runtime.errors import DamagedFile, UserError
 from fetal_jax.runtime.fingerprint import Fingerprint
@@ -37,12 +40,14 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     origin: the settings that decide what is in the source.
     directory: of the data set, beside this file.
     intake: what was in the source; None where it was drawn.
+    listing: the files of the source; None where it was drawn or downloaded.
     files: name -> fingerprint of the files of the data set.
   """
 
   origin: dict[str, Setting]
   directory: str
   intake: Intake | None
+  listing: Listing | None
   files: dict[str, Fingerprint]
 
   def __post_init__(self) -> None:
@@ -58,18 +63,18 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
     Whether there was anything to do.
 
   Raises:
-    UserError: a setting or the source is not as it must be, or the workdir was prepared with other settings.
+    UserError: the source is not as it must be, or the workdir was prepared with other settings or from other data.
   """
-  check_values(config, 'data')
   settings = _settings(config)
-  if _is_done(workdir, settings):
+  now = _listing(config.data)
+  if _is_done(workdir, settings, now):
     logging.info('prepare: done before (%s).', prepared.folder_of(workdir))
     return False
 
   tfds_folder = prepared.folder_of(workdir) / 'tfds'
-  builder, intake = _build(config.data, tfds_folder)
+  builder, built = _build(config.data, tfds_folder, now)
   try:
-    _write(builder, config, workdir, settings, intake)
+    _write(builder, config, workdir, settings, built)
   except UserError:
     # The user will mend the source, so the next attempt has to read it again.
     (tfds_folder / ORIGIN).unlink()
@@ -86,8 +91,21 @@ def _settings(config: ml_collections.ConfigDict) -> dict[str, Setting]:
   return {**{key: data[key] for key in keys}, 'seed': config.seed}
 
 
-def _is_done(workdir: files.PathLike, settings: dict[str, Setting]) -> bool:
-  """Returns whether the stage's files are whole; raises UserError if they were made with other settings."""
+def _listing(data: ml_collections.ConfigDict) -> Listing | None:
+  """Lists what lies in the source now; None where it has no files of the user's, or they are not there."""
+  settings = of_source(data.source)
+  if 'path' not in settings or not data.path:
+    return None
+  tables = [data.patients_csv] if 'patients_csv' in settings and data.patients_csv else []
+  return listing.of(data.path, *tables, table_inside=CSV_NAME if data.source == 'fetal_planes_db' else '')
+
+
+def _is_done(workdir: files.PathLike, settings: dict[str, Setting], now: Listing | None) -> bool:
+  """Returns whether the stage's files are whole and of the source as it is now.
+
+  Raises:
+    UserError: they were made with other settings; or the source has changed, and something was trained on them.
+  """
   folder = prepared.folder_of(workdir)
   try:
     info = prepared.read_info(workdir)
@@ -102,6 +120,14 @@ def _is_done(workdir: files.PathLike, settings: dict[str, Setting]) -> bool:
       raise UserError(
         f'{folder} was prepared with {name}={old!r}, not {value!r}: use a new --workdir, or set it back'
       )
+  if info.listing and now and (changes := info.listing.changes(now)):
+    if has_begun(workdir):
+      raise UserError(
+        f'{folder} was prepared from other data ({changes}), and the results here are of these: use a new --workdir for '
+        'the data as they are now, or put them back'
+      )
+    logging.warning('%s was prepared from other data (%s); preparing again', folder, changes)
+    return False
   if damage := info.damage(folder):
     logging.warning('%s; preparing again', damage)
     return False
@@ -111,18 +137,23 @@ def _is_done(workdir: files.PathLike, settings: dict[str, Setting]) -> bool:
 # The source as a TFDS data set.
 
 
-def _build(data: ml_collections.ConfigDict, folder: pathlib.Path) -> tuple[Any, Intake | None]:
+def _build(data: ml_collections.ConfigDict, folder: pathlib.Path, now: Listing | None) -> tuple[Any, Origin]:
   """Makes the source a TFDS data set under `folder`, unless it was built from the same source before.
 
+  Args:
+    data: the settings.
+    folder: of the data set.
+    now: what lies in the source, listed before it is read: what changes meanwhile is noticed by the next start.
+
   Returns:
-    Its builder, and what was in the source.
+    Its builder, and what it was built from.
   """
   import tensorflow_datasets as tfds
 
   settings = {key: data[key] for key in of_source(data.source)}
   origin = {'source': data.source, **settings}
-  if built := _built_before(folder, origin):
-    return tfds.builder_from_directory(folder / built.directory), built.intake
+  if before := _built_before(folder, origin, now):
+    return tfds.builder_from_directory(folder / before.directory), before
   for old in folder.glob('*'):  # another source's, or half of this one: a killed build
     if _is_of_tfds(old):
       shutil.rmtree(old)
@@ -141,10 +172,11 @@ def _build(data: ml_collections.ConfigDict, folder: pathlib.Path) -> tuple[Any, 
     origin=origin,
     directory=directory.relative_to(folder).as_posix(),
     intake=intake,
+    listing=now,
     files={path.name: Fingerprint.of(path) for path in sorted(directory.iterdir())},
   )
   records.write(folder / ORIGIN, built)
-  return builder, intake
+  return builder, built
 
 
 def _is_of_tfds(folder: pathlib.Path) -> bool:
@@ -154,8 +186,8 @@ def _is_of_tfds(folder: pathlib.Path) -> bool:
   return all(_VERSION.fullmatch(path.name) and not path.is_symlink() for path in folder.iterdir())
 
 
-def _built_before(folder: pathlib.Path, origin: dict[str, Setting]) -> Origin | None:
-  """Returns what is noted of a TFDS data set that was built from `origin` and is still whole; None if there is none."""
+def _built_before(folder: pathlib.Path, origin: dict[str, Setting], now: Listing | None) -> Origin | None:
+  """Returns what is noted of a TFDS data set that was built from `origin` as it is now, and is whole; None without one."""
   try:
     built = records.read(folder / ORIGIN, Origin)
   except FileNotFoundError:
@@ -165,6 +197,9 @@ def _built_before(folder: pathlib.Path, origin: dict[str, Setting]) -> Origin | 
     return None
   directory = folder / built.directory
   if built.origin != origin or not directory.is_dir():
+    return None
+  if built.listing and now and (changes := built.listing.changes(now)):
+    logging.warning('%s has changed since it was read (%s); reading it again', origin['path'], changes)
     return None
   for name, fingerprint in built.files.items():
     if damage := fingerprint.damage(directory / name):
@@ -181,7 +216,7 @@ def _write(
   config: ml_collections.ConfigDict,
   workdir: files.PathLike,
   settings: dict[str, Any],
-  intake: Intake | None,
+  built: Origin,
 ) -> None:
   """Splits and decodes a built TFDS data set and writes the stage's files, split.json last."""
   data, folder = config.data, prepared.folder_of(workdir)
@@ -215,7 +250,8 @@ def _write(
     **msgspec.structs.asdict(summary),
     class_names=table.class_names,
     num_images=len(table),
-    intake=intake,
+    intake=built.intake,
+    listing=built.listing,
     split_hash=splits.split_hash(table, split),
     images_sha256=files.sha256(folder / 'images.npy'),
     records_sha256=files.sha256(folder / 'records.csv'),

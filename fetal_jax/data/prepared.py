@@ -8,6 +8,7 @@ import numpy as np
 from fetal_jax.data import records as records_lib
 from fetal_jax.data import splits
 from fetal_jax.data.sources.intake import Intake
+from fetal_jax.data.sources.listing import Listing
 from fetal_jax.runtime import files, fingerprint, records
 from fetal_jax.runtime.errors import UserError
 
@@ -26,6 +27,7 @@ class SplitFile(splits.SplitSummary, frozen=True, forbid_unknown_fields=True, kw
     class_names: in label order.
     num_images: of all sides.
     intake: what was in the source; None where it was drawn.
+    listing: the files of the source; None where it was drawn or downloaded.
     split_hash: of which image is on which side.
     images_sha256, records_sha256: of images.npy and records.csv.
     train, validation, test: indices of the images.
@@ -46,6 +48,7 @@ class SplitFile(splits.SplitSummary, frozen=True, forbid_unknown_fields=True, kw
   class_names: tuple[str, ...]
   num_images: int
   intake: Intake | None
+  listing: Listing | None = None
   split_hash: str
   images_sha256: str
   records_sha256: str

@@ -134,3 +134,19 @@ def test_what_decides_a_result():
 def test_every_result_has_a_file_that_tells_that_it_has_begun():
   decided = {name for setting in config_lib.SETTINGS for name in setting.decides}
   assert decided == set(changes.BEGUN)
+
+
+def test_whether_anything_depends_on_the_data(tmp_path):
+  (tmp_path / 'data').mkdir()
+  (tmp_path / 'data' / 'split.json').touch()
+  (tmp_path / 'diffusion' / 'checkpoints' / 'damaged').mkdir(parents=True)
+  assert not config_lib.has_begun(tmp_path)
+  for name in (
+    'diffusion/checkpoints/40',
+    'synthetic/round_1/manifest.json',
+    'classify/a/real/seed_0/checkpoints',
+  ):
+    (tmp_path / name).mkdir(parents=True)
+    assert config_lib.has_begun(tmp_path)
+    (tmp_path / name).rmdir()
+    assert not config_lib.has_begun(tmp_path)

@@ -21,6 +21,8 @@ def test_the_default_is_valid(config):
 @pytest.mark.parametrize(
   ('changes', 'said'),
   [
+    ({'data.image_size': 0}, 'config.data.image_size=0: must be at least 1'),
+    ({'data.resize': 'zoom'}, "config.data.resize='zoom': must be one of stretch, pad, crop"),
     ({'data.image_size': 100}, 'config.data.image_size=100: must be divisible by 16'),
     ({'data.source': 'mnist'}, 'config.data.source='),
     ({'data.split': 'random'}, 'must be one of paper, official, patient'),

@@ -254,26 +254,107 @@ def test_load_of_a_cut_cache(tmp_path, folder):
     prepared_lib.load(tmp_path / 'work')
 
 
-@pytest.mark.parametrize(
-  ('data', 'message'),
-  [
-    (
-      {'source': 'imagenet'},
-      "config.data.source='imagenet': must be one of fetal_planes_db, fetal_phantom, image",
-    ),
-    ({'split': 'random'}, "config.data.split='random': must be one of paper, official, patient"),
-    ({'resize': 'zoom'}, "config.data.resize='zoom': must be one of stretch, pad, crop"),
-    ({'image_size': 0}, 'config.data.image_size=0: must be at least 1'),
-    ({'channels': 4}, 'config.data.channels=4: must be one of 1, 3'),
-    ({'num_workers': -1}, 'config.data.num_workers=-1: must be at least 1, or 0 for all cores'),
-    ({'test_fraction': 1.0}, 'config.data.test_fraction=1.0: must be between 0 and 1'),
-    ({'path': ''}, 'config.data.path is empty'),
-  ],
-)
-def test_a_setting_that_cannot_be_is_refused_by_name(tmp_path, data, message):
-  with pytest.raises(UserError, match=message):
-    prepare.run(get_config(**{'path': 'somewhere', **data}), tmp_path)
-  assert not list(tmp_path.iterdir())
+# The source changes under a prepared workdir.
+
+
+def patients(path, names, patient_of):
+  path.write_text('image,patient\n' + ''.join(f'{name},{patient_of(i)}\n' for i, name in enumerate(names)))
+
+
+@pytest.fixture
+def with_table(tmp_path, folder):
+  """The config of images in `folder` with a table of patients, prepared in `work`; and the names of the images."""
+  names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*.png'))
+  patients(tmp_path / 'patients.csv', names, lambda i: f'P{i}')
+  config = get_config(path=str(folder), patients_csv=str(tmp_path / 'patients.csv'))
+  prepare.run(config, tmp_path / 'work')
+  return config, names
+
+
+def begin(workdir):
+  """As if something was trained."""
+  (workdir / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'checkpoints').mkdir(parents=True)
+
+
+def mend_table(tmp_path, names):
+  patients(tmp_path / 'patients.csv', names, lambda i: f'P{i // 3}')
+  return 'patients.csv has another content'
+
+
+def add_images(tmp_path, names):
+  Image.new('L', (20, 10), 99).save(tmp_path / 'mine' / 'round' / 'new.png')
+  patients(tmp_path / 'patients.csv', [*names, 'round/new.png'], lambda i: f'P{i}')
+  return 'mine/round has 16 files, 15 then'
+
+
+def take_out_an_image(tmp_path, names):
+  (tmp_path / 'mine' / 'square' / '03.png').unlink()
+  patients(tmp_path / 'patients.csv', [name for name in names if name != 'square/03.png'], lambda i: f'P{i}')
+  return 'mine/square has 14 files, 15 then'
+
+
+def replace_an_image(tmp_path, names):
+  Image.new('L', (40, 30), 99).save(tmp_path / 'mine' / 'square' / '03.png')
+  return 'mine/square has other files'
+
+
+@pytest.mark.parametrize('change', [mend_table, add_images, take_out_an_image, replace_an_image])
+def test_a_source_that_has_changed_is_prepared_again_or_refused(tmp_path, with_table, change, caplog):
+  config, names = with_table
+  said = change(tmp_path, names)
+  before = stamps(tmp_path / 'work')
+  begin(tmp_path / 'work')
+  with pytest.raises(
+    UserError, match=f'was prepared from other data .*{said}.*use a new --workdir for'
+  ) as error:
+    prepare.run(config, tmp_path / 'work')
+  assert '\n' not in str(error.value)
+  assert stamps(tmp_path / 'work') == before
+  shutil.rmtree(tmp_path / 'work' / 'classify')
+  with caplog.at_level(logging.WARNING):
+    assert prepare.run(config, tmp_path / 'work')
+  assert said in caplog.text
+  assert caplog.text.count('preparing again') == 1
+  fresh = tmp_path / 'fresh'
+  prepare.run(config, fresh)
+  for name in prepared_lib.RESULTS:
+    assert (tmp_path / 'work' / 'data' / name).read_bytes() == (fresh / 'data' / name).read_bytes()
+  assert not prepare.run(config, tmp_path / 'work')
+
+
+def test_what_does_not_count_may_change(tmp_path, with_table):
+  config, names = with_table
+  (tmp_path / 'mine' / 'notes.txt').write_text('mine')
+  (tmp_path / 'mine' / 'round' / '.DS_Store').write_text('a browser')
+  for name in names:
+    os.utime(tmp_path / 'mine' / name, (0, 0))  # as a copy has it
+  begin(tmp_path / 'work')
+  assert not prepare.run(config, tmp_path / 'work')
+  (tmp_path / 'patients.csv').unlink()
+  assert not prepare.run(config, tmp_path / 'work')
+
+
+@pytest.mark.parametrize('packed', [False, True])
+def test_a_changed_table_of_the_data_set_is_noticed(tmp_path, packed):
+  rows = [
+    (patient, plane, int(patient < 7)) for patient in range(9) for plane in ('Fetal femur', 'Fetal brain')
+  ]
+  config = planes(tmp_path, *rows)
+
+  def pack():
+    if packed:
+      shutil.make_archive(str(tmp_path / 'db'), 'zip', tmp_path / 'db')
+      config.data.path = str(tmp_path / 'db.zip')
+
+  pack()
+  prepare.run(config, tmp_path / 'work')
+  assert not prepare.run(config, tmp_path / 'work')
+  table = tmp_path / 'db' / 'FETAL_PLANES_DB_data.csv'
+  table.write_text(table.read_text().replace('Op. 1', 'Op. 2', 1))  # as long as before
+  pack()
+  begin(tmp_path / 'work')
+  with pytest.raises(UserError, match=r'was prepared from other data \(.*db(\.zip)? has other files\)'):
+    prepare.run(config, tmp_path / 'work')
 
 
 @pytest.mark.parametrize('split', splits.SPLITS)
