@@ -63,12 +63,14 @@ def test_only_checkpoints_are_deleted(tmp_path):
   (tmp_path / 'home' / 'thesis').write_bytes(b'mine')
   (folder / '7').symlink_to(tmp_path / 'home')
   (folder / 'notes.txt').write_bytes(b'mine')
+  (folder / 'mine').mkdir()
   (folder / 'damaged' / '3').mkdir(parents=True)
   (folder / '4.orbax-checkpoint-tmp').mkdir()
   checkpoint.remove(folder)
-  assert names(folder) == ['7', 'notes.txt']
+  assert names(folder) == ['7', 'mine', 'notes.txt']
   assert (tmp_path / 'home' / 'thesis').exists()
   (folder / 'notes.txt').unlink()
+  (folder / 'mine').rmdir()
   (folder / '7').unlink()
   (tmp_path / 'link').symlink_to(write(folder, 1))
   checkpoint.remove(tmp_path / 'link')
