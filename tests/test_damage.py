@@ -4,20 +4,37 @@ import json
 import pathlib
 import shutil
 
+import msgspec
 import pytest
 from data.rounds.test_writer import PLAN, contents, draw_missing, open_writer, write_round
-from helpers import damage, tiny
+from helpers import damage, fake_workdir, hostile, tiny
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from fetal_jax.data import prepare, rounds
 from fetal_jax.data import prepared as prepared_lib
+from fetal_jax.data.rounds import manifest as manifest_lib
+from fetal_jax.evaluate import results as evaluation_lib
 from fetal_jax.evaluate import stage as evaluate_stage
+from fetal_jax.evaluate import sweep_results
 from fetal_jax.export import select
 from fetal_jax.report.sections import images
+from fetal_jax.runtime import run as run_lib
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.sample import stage as sample_stage
 from fetal_jax.sample.trained import describe, load_trained
+from fetal_jax.train import kept as kept_lib
+from fetal_jax.train import results as results_lib
 from fetal_jax.train import synthetic_sets
+
+CLASSIFIER = 'classify/resnet50/real/seed_0'
+
+
+def read_predictions(folder):
+  """The probabilities in a classifier's predictions.csv, by way of its metrics.json."""
+  folder = folder / CLASSIFIER
+  return results_lib.read_predictions(folder, results_lib.read(folder)).probabilities.tolist()
 
 
 def files_of(folder):
@@ -171,3 +188,50 @@ def test_damaged_weights_draw_nothing(tmp_path):
   damage.flip(checkpoint / 'meta' / 'metadata')
   with pytest.raises(UserError, match=r'checkpoints/40: damaged \(meta/metadata is not what was written\)'):
     describe(workdir)
+
+
+# Any file of a run that another stage reads, with any damage.
+
+
+READERS = {
+  'config.json': run_lib.read,
+  'logs/stages.json': run_lib.read_accounts,
+  'data/split.json': prepared_lib.read_info,
+  'evaluate/results.json': evaluation_lib.read,
+  'sweep/results.json': sweep_results.read,
+  'sweep/recommended.json': sweep_results.read_recommended,
+  'synthetic/kept.json': kept_lib.read,
+  'synthetic/round_1/manifest.json': lambda folder: manifest_lib.read(folder / 'synthetic' / 'round_1'),
+  f'{CLASSIFIER}/metrics.json': lambda folder: results_lib.read(folder / CLASSIFIER),
+  f'{CLASSIFIER}/predictions.csv': read_predictions,
+}
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A workdir of all stages, and what is read from each of its files."""
+  folder = fake_workdir.make(
+    tmp_path_factory.mktemp('whole'),
+    models=('resnet50',),
+    regimes=('real', 'synth_r1'),
+    rounds=1,
+    num_images=60,
+    evaluated=True,
+    swept=True,
+    kept=('synth_r1_kept',),
+  )
+  return folder, {name: read(folder) for name, read in READERS.items()}
+
+
+@hostile.repeatable(150)
+@given(name=st.sampled_from(sorted(READERS)), seed=hostile.SEEDS)
+def test_a_file_of_a_run_is_what_was_written_or_refused(whole, name, seed):
+  folder, written = whole
+  path = folder / name
+  before = path.read_bytes()
+  path.write_bytes(hostile.damaged(before, seed))
+  try:
+    found = hostile.or_refused(READERS[name], folder)
+  finally:
+    path.write_bytes(before)
+  assert found is None or msgspec.json.encode(found) == msgspec.json.encode(written[name])
