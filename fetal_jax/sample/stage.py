@@ -4,6 +4,7 @@ Processes do not talk to each other while they draw: each draws the shards it ow
 before a round, when the first process has taken stock of its folder, and after it, to finish it.
 """
 
+import contextlib
 import functools
 import pathlib
 import time
@@ -17,7 +18,8 @@ import numpy as np
 from absl import logging
 from jaxtyping import Int
 
-from fetal_jax.data import rounds
+from fetal_jax import config as config_lib
+from fetal_jax.data import prepared, rounds
 from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
 from fetal_jax.data.rounds.own import model_hash
 from fetal_jax.data.rounds.plan import Plan
@@ -41,9 +43,11 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     Whether there was anything to do.
 
   Raises:
-    UserError: the diffusion model is not trained to its end, or a round was drawn with other settings.
+    UserError: the diffusion model is not trained to its end, or not by this run; or a round was drawn with other
+      settings.
   """
   about = describe(workdir)
+  check_own(config, workdir, about)
   if about.step < config.diffusion.steps:
     raise UserError(
       f'{workdir}: the diffusion model is at step {about.step} of {config.diffusion.steps}; '
@@ -59,6 +63,32 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     for number in range(1, config.sample.rounds + 1)
   ]
   return any(drawn)
+
+
+def check_own(config: ml_collections.ConfigDict, workdir: PathLike, about: Description) -> None:
+  """Refuses a diffusion model of another split or of other settings than this run's: a copy from elsewhere.
+
+  Args:
+    config: of the run.
+    workdir: of the run; where it has no prepared data any more, only the settings are compared.
+    about: the model.
+
+  Raises:
+    UserError: it names what differs.
+  """
+  now, there = (config_lib.decisive(one, 'diffusion') for one in (config, about.config))
+  differs = [
+    f'config.{key}: {there.get(key)} there, {now[key]} asked' for key in now if now[key] != there.get(key)
+  ]
+  with contextlib.suppress(FileNotFoundError):
+    info = prepared.read_info(workdir)
+    if (about.split_hash, about.class_names) != (info.split_hash, info.class_names):
+      differs.insert(0, 'another split of the data')
+  if differs:
+    raise UserError(
+      f'{about.folder}: not trained by this run ({"; ".join(differs[:5])}); put its own checkpoints back, or use a new '
+      '--workdir'
+    )
 
 
 def _draw_round(

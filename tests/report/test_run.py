@@ -12,7 +12,7 @@ from fetal_jax.evaluate import results as evaluation_lib
 from fetal_jax.report import run as run_lib
 from fetal_jax.report.sections import accuracy, summary
 from fetal_jax.runtime import files
-from fetal_jax.runtime.errors import DamagedFile, UserError
+from fetal_jax.runtime.errors import DamagedFile
 
 SMALL = {'num_images': 60, 'image_size': 8}
 

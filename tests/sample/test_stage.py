@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from helpers import damage, tiny
 
+from fetal_jax.data import prepared
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import read_json
 from fetal_jax.sample import sampler as sampler_lib
 from fetal_jax.sample import stage as sample_stage
+from fetal_jax.sample.trained import describe
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ('--config.sample.per_class=7', '--config.sample.shard_size=4', '--config.sample.batch_size=5')
@@ -208,3 +210,22 @@ def test_kills_at_random_leave_no_trace(model, tmp_path, kills):
     assert not list(workdir.rglob('*.tmp'))
     assert not list(workdir.rglob('.staging'))
   print(f'{killed} kills of {number} data sets, with this many files there: {progress}')
+
+
+def test_a_model_of_another_run_is_refused(model, tmp_path):
+  workdir = new_workdir(tmp_path / 'run', model)
+  about = describe(workdir)
+  sample_stage.check_own(tiny.make_config(*SMALL), workdir, about)
+  with pytest.raises(
+    UserError, match=r'checkpoints: not trained by this run \(config.seed: 0 there, 3 asked\); put'
+  ):
+    sample_stage.run(tiny.make_config(*SMALL, '--config.seed=3'), workdir)
+  with pytest.raises(UserError, match=r'config.diffusion.learning_rate: 0.001 there, 0.5 asked'):
+    sample_stage.run(tiny.make_config(*SMALL, '--config.diffusion.learning_rate=0.5'), workdir)
+  prepared.write_info(workdir, tiny.split_file(class_names=tiny.CLASS_NAMES))
+  sample_stage.check_own(tiny.make_config(*SMALL), workdir, about)
+  for changes in ({'split_hash': 'other'}, {'class_names': ('round', 'square')}):
+    prepared.write_info(workdir, tiny.split_file(**{'class_names': tiny.CLASS_NAMES, **changes}))
+    with pytest.raises(UserError, match=r'not trained by this run \(another split of the data\)'):
+      sample_stage.run(tiny.make_config(*SMALL), workdir)
+  assert not (workdir / 'synthetic').exists()
