@@ -73,12 +73,22 @@ def exit_code(command: Callable[[], None], *, then: str, place: Callable[[], obj
     if refusal is None:
       raise
     line, code = refusal, 2
+    if isinstance(error, BrokenPipeError):
+      _forget_output()
   line = ''.join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
   with contextlib.suppress(OSError):  # stderr may be a file on the same disk
     print(f'fetal_jax: {line}', file=sys.stderr, flush=True)
   if alone:  # an orderly exit would wait for the other processes, which wait for this one elsewhere
     os._exit(code)
   return code
+
+
+def _forget_output() -> None:
+  """Sends what is left for a closed standard output to nowhere: Python would try to write it again when it ends."""
+  with contextlib.suppress(OSError, ValueError):
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _is_one_of_many() -> bool:

@@ -145,16 +145,20 @@ def test_a_line_stays_one_line(capsys):
   assert run(raising(UserError('a\nb\x1b[31m ü: no')), capsys) == (2, 'fetal_jax: a\\nb\\x1b[31m ü: no')
 
 
-def test_a_closed_pipe(tmp_path):
-  """Python would say it a second time when it ends; so this is a process of its own."""
+def test_a_closed_pipe():
+  """Python would say it a second time when it ends; so this is a process of its own, with its usual buffer."""
   program = (
-    'import sys; from fetal_jax.runtime import exits; '
-    "sys.exit(exits.exit_code(lambda: print('x'), then=''))"
+    "import sys; from fetal_jax.runtime import exits; sys.exit(exits.exit_code(lambda: print('x'), then=''))"
   )
   reading, writing = os.pipe()
   os.close(reading)
   done = subprocess.run(
-    [sys.executable, '-c', program], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    [sys.executable, '-c', program],
+    stdout=writing,
+    stderr=subprocess.PIPE,
+    env={name: value for name, value in os.environ.items() if name != 'PYTHONUNBUFFERED'},
+    text=True,
+    check=False,
   )
   os.close(writing)
   assert done.returncode == 2
