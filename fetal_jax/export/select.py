@@ -126,7 +126,7 @@ def select(
   if limit_per_class is not None and limit_per_class < 1:
     raise UserError(f'limit_per_class is {limit_per_class}: set it to a positive number of images')
   found = _find_rounds(pathlib.Path(workdir), rounds)
-  _check_alike(found)
+  _check_names(found[0])
   class_names = found[0].manifest.class_names
   for name in classes or ():
     if name not in class_names:
@@ -144,6 +144,13 @@ def select(
         taken[name] += count
         parts.append(Part(one, shard, count))
   return Selection(tuple(found), tuple(parts))
+
+
+def _check_names(first: Round) -> None:
+  """Refuses class names that cannot be folders."""
+  for name in first.manifest.class_names:
+    if '/' in name or '\0' in name or name in ('.', '..'):
+      raise UserError(f'{first.folder}: class {name!r} cannot name a file; draw with another class name')
 
 
 def _find_rounds(workdir: pathlib.Path, wanted: Sequence[int] | None) -> list[Round]:
@@ -170,19 +177,3 @@ def _find_rounds(workdir: pathlib.Path, wanted: Sequence[int] | None) -> list[Ro
   if not found:
     raise UserError(f'{workdir}: no finished synthetic round; run --stage=sample first')
   return found
-
-
-def _check_alike(found: Sequence[Round]) -> None:
-  """Refuses rounds that cannot be one data set, and class names that cannot be folders."""
-  first, *others = found
-  for other in others:
-    for key in ('class_names', 'image_size', 'channels'):
-      theirs, wanted = getattr(other.manifest, key), getattr(first.manifest, key)
-      if theirs != wanted:
-        raise UserError(
-          f'{other.folder}: its {key} ({theirs}) are not those of {first.folder.name} ({wanted}); '
-          'export one round at a time with --rounds'
-        )
-  for name in first.manifest.class_names:
-    if '/' in name or '\0' in name or name in ('.', '..'):
-      raise UserError(f'{first.folder}: class {name!r} cannot name a file; draw with another class name')

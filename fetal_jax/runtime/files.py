@@ -163,9 +163,10 @@ def read_json(path: PathLike, *, sealed: bool = False, remedy: str = REMEDY) -> 
     DamagedFile: it is not whole JSON, or not what was sealed.
   """
   with open(path, 'rb') as f:
-    content = f.read(MAX_JSON + 1)
+    size = os.fstat(f.fileno()).st_size
+    content = f.read(size) if size <= MAX_JSON else b''  # Python allocates what is asked for
   try:
-    if len(content) > MAX_JSON:
+    if size > MAX_JSON:
       raise ValueError(f'more than {MAX_JSON:,} bytes')
     value = json.loads(content.decode())
   except (ValueError, RecursionError) as error:  # brackets within brackets, thousands deep
