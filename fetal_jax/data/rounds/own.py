@@ -9,8 +9,15 @@ import msgspec
 from fetal_jax import config as config_lib
 from fetal_jax.data import prepared
 from fetal_jax.data.rounds.manifest import Manifest, SamplerSettings
-from fetal_jax.runtime import files, run
+from fetal_jax.runtime import files, records, run
 from fetal_jax.runtime.errors import UserError
+
+
+class _Meta(msgspec.Struct):
+  """What a checkpoint of the diffusion model says of itself, as far as it counts here."""
+
+  config: dict[str, Any]
+  split_hash: str
 
 
 def check(workdir: files.PathLike, manifests: dict[pathlib.Path, Manifest]) -> None:
@@ -81,12 +88,14 @@ def _by_name(sampler: SamplerSettings) -> dict[str, Any]:
 
 def _of_checkpoint(workdir: pathlib.Path, manifest: Manifest) -> dict[str, Any]:
   """Returns the hash of the model that is at the round's step; nothing where no such checkpoint is there any more."""
-  checkpoint = workdir / 'diffusion' / 'checkpoints' / str(manifest.checkpoint.step)
+  path = workdir / 'diffusion' / 'checkpoints' / str(manifest.checkpoint.step) / 'meta' / 'metadata'
+  remedy = 'run --stage=diffusion, which resumes from the checkpoint before'
   try:
-    meta = files.read_json(checkpoint / 'meta' / 'metadata')  # as orbax writes JSON
+    found = files.read_json(path, remedy=remedy)  # as orbax writes JSON
   except FileNotFoundError:
     return {}
-  return {'model': model_hash(config_lib.from_dict(meta['config']), meta['split_hash'])}
+  meta = records.from_json(found, _Meta, f'{path}', remedy=remedy)
+  return {'model': model_hash(config_lib.from_dict(meta.config), meta.split_hash)}
 
 
 def model_hash(config: ml_collections.ConfigDict, split_hash: str) -> str:

@@ -15,7 +15,7 @@ from fetal_jax.export import select
 from fetal_jax.report import run as report_run
 from fetal_jax.runtime import run
 from fetal_jax.runtime.checkpoint import Checkpointer
-from fetal_jax.runtime.errors import UserError
+from fetal_jax.runtime.errors import DamagedFile, UserError
 from fetal_jax.train import synthetic_sets
 
 CONFIG = tiny.make_config('--config.sample.per_class=2', '--config.sample.guidance_interval=(0,500)')
@@ -96,6 +96,16 @@ def test_each_file_of_a_run_is_enough_to_notice(mine, changes, said):
   write(mine, **changes)
   with pytest.raises(UserError, match='not drawn by this run'):
     rounds.find(mine)
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{}', '{"config": 3, "split_hash": "a"}', '[' * 100_000])
+def test_a_damaged_description_of_the_model_is_named(mine, content):
+  write(mine)
+  path = mine / 'diffusion' / 'checkpoints' / '40' / 'meta' / 'metadata'
+  path.write_text(content)
+  with pytest.raises(DamagedFile, match=r'meta/metadata: damaged .*; run --stage=diffusion') as error:
+    rounds.find(mine)
+  assert '\n' not in str(error.value)
 
 
 def test_without_anything_else_rounds_must_be_alike(tmp_path):
