@@ -42,7 +42,9 @@ def facts(run: Run) -> list[tuple[str, str]]:
   if run.runs:
     found.append(('Model selection', protocol(run)))
   found.append(('Code', made_by(run, lambda maker: _commit(maker.git_commit)) or _commit(run.git_commit)))
-  if versions := made_by(run, lambda maker: _listed_versions(maker.versions)) or _listed_versions(run.versions):
+  if versions := made_by(run, lambda maker: _listed_versions(maker.versions)) or _listed_versions(
+    run.versions
+  ):
     found.append(('Versions', versions))
   return found
 
