@@ -72,7 +72,11 @@ CLASSES = '0 abdomen, 1 brain, 2 femur, 3 thorax, 4 cervix, 5 other'
     ([0], {'clip': 'hard'}, "clip='hard': must be static, dynamic or None"),
     ([0], {'interval': (800, 100)}, 'interval=(800, 100): must be (low, high) timesteps, or None for all'),
     ([0], {'eta': 0.5}, 'eta=0.5: ancestral has no use for it; leave it at 0.0'),
-    ([0], {'method': 'ddim', 'guidance_at': 'mean'}, 'guidance_at=mean: ddim has no use for it; leave it at x_t'),
+    (
+      [0],
+      {'method': 'ddim', 'guidance_at': 'mean'},
+      'guidance_at=mean: ddim has no use for it; leave it at x_t',
+    ),
     ([0], {'seed': -1}, 'seed=-1: must be a whole number from 0 to 2^63 - 1'),
     ([0], {'batch_size': -1}, 'batch_size=-1: must be a whole number from 0 on'),
     ([0], {'indices': [0, 1]}, 'indices: must be 1 whole numbers from 0 to 2^31 - 1, one a label'),
