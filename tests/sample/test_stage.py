@@ -188,20 +188,20 @@ def kill_after(process, folder, changes, seconds):
   return process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize('kills', [1, pytest.param(KILLS, marks=pytest.mark.slow)])
-def test_kills_at_random_leave_no_trace(model, tmp_path, kills):
+@pytest.mark.slow  # tests/data/rounds/test_writer.py kills a writer alone
+def test_kills_at_random_leave_no_trace(model, tmp_path):
   """`FETAL_JAX_KILLS=20` for more of them."""
   undisturbed = new_workdir(tmp_path / 'undisturbed', model)
   finish(sample_in_a_process(undisturbed))
   expected = contents(undisturbed)
 
   rng, killed, progress, number = random.Random(0), 0, [], 0
-  while killed < kills:
+  while killed < KILLS:
     number += 1
     workdir, alive = new_workdir(tmp_path / f'killed_{number}', model), True
-    while killed < kills and alive:
+    while killed < KILLS and alive:
       # About 200 files are seen to come and go in two rounds.
-      changes = rng.randrange(1, max(200 // kills, 12))
+      changes = rng.randrange(1, max(200 // KILLS, 12))
       alive = kill_after(sample_in_a_process(workdir), workdir / 'synthetic', changes, rng.uniform(0, 0.05))
       killed += alive
       progress.append(len(contents(workdir)))
