@@ -3,7 +3,7 @@
 Library functions take plain arguments; only a stage's `run(config, workdir)` sees a config.
 """
 
-from fetal_jax.config.changes import check_changes, decisive, has_begun
+from fetal_jax.config.changes import check_changes, decisive, differences, has_begun
 from fetal_jax.config.checks import check_values, validate
 from fetal_jax.config.settings import SETTINGS, decides, of_source
 from fetal_jax.config.values import (
@@ -26,6 +26,7 @@ __all__ = [
   'decides',
   'decisive',
   'default_config',
+  'differences',
   'flatten',
   'from_dict',
   'has_begun',

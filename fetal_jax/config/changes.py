@@ -1,6 +1,7 @@
 """Changed settings: a workdir keeps those that its results depend on."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -44,6 +45,16 @@ def decisive(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
   return {key: value for key, value in pairs if key in TABLE and name in TABLE[key].decides}
 
 
+def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, str]:
+  """Returns the settings that differ, by dotted key, in words; both are of `decisive`."""
+  said = {}
+  for key in dict.fromkeys([*there, *asked]):
+    old, new = there.get(key, 'not set'), asked.get(key, 'not set')
+    if old != new:
+      said[key] = f'config.{key}: {old} there, {new} asked'
+  return said
+
+
 def check_changes(config: ml_collections.ConfigDict, workdir: PathLike) -> None:
   """Refuses a config that would change the meaning of results in the workdir.
 
@@ -62,11 +73,8 @@ def check_changes(config: ml_collections.ConfigDict, workdir: PathLike) -> None:
   changed: dict[str, str] = {}
   for name in (*BEGUN, *(f'classify/{model}' for model in config.classify.model_args)):
     if any(workdir.glob(BEGUN.get(name, f'{name}/*/seed_*/*'))):
-      there, asked = decisive(recorded, name), decisive(config, name)
-      for key in dict.fromkeys([*there, *asked]):
-        old, new = there.get(key, 'not set'), asked.get(key, 'not set')
-        if old != new and key not in free:
-          changed[key] = f'config.{key}: {old} there, {new} asked'
+      found = differences(decisive(recorded, name), decisive(config, name))
+      changed |= {key: said for key, said in found.items() if key not in free}
   if changed:
     named = '; '.join([*changed.values()][:_MOST_DIFFERENCES])
     more = len(changed) - _MOST_DIFFERENCES

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fetal_jax.convert import names, rules
+from fetal_jax.convert import names, rules, torchvision
 
 _FOLLOWS = ('relative_position_index', 'num_batches_tracked', 'attn_mask')
 
@@ -29,18 +29,9 @@ class Naming(NamedTuple):
   has: str = ''
 
 
-def _swin_block(match: re.Match[str]) -> str:
-  return f'features.{2 * int(match[1]) + 1}.{match[2]}'
-
-
-def _merge_after(match: re.Match[str]) -> str:
-  """A merging counts to the stage before it."""
+def _swin_merge_after(match: re.Match[str]) -> str:
+  """Returns the name of the merging after a stage; torchvision's own counts to the stage after it."""
   return f'features.{2 * int(match[1]) + 2}'
-
-
-def _merge_before(match: re.Match[str]) -> str:
-  """A merging counts to the stage after it."""
-  return f'features.{2 * int(match[1])}'
 
 
 _MLP = ((r'mlp\.fc1', 'mlp.0'), (r'mlp\.fc2', 'mlp.3'))
@@ -77,12 +68,12 @@ _HUGGING_FACE_VIT = (
 _SWIN = (
   (r'^patch_embed\.proj', 'features.0.0'),
   (r'^patch_embed\.norm', 'features.0.2'),
-  (r'^layers\.(\d+)\.blocks\.(\d+)', _swin_block),
+  (r'^layers\.(\d+)\.blocks\.(\d+)', torchvision.swin_block),
   *_MLP,
   (r'^head\.fc\.', 'head.'),
 )
-_SWIN_AFTER = ((r'^layers\.(\d+)\.downsample', _merge_after), *_SWIN)
-_SWIN_BEFORE = ((r'^layers\.(\d+)\.downsample', _merge_before), *_SWIN)
+_SWIN_AFTER = ((r'^layers\.(\d+)\.downsample', _swin_merge_after), *_SWIN)
+_SWIN_BEFORE = ((r'^layers\.(\d+)\.downsample', torchvision.swin_merge), *_SWIN)
 _HUGGING_FACE_SWIN = (
   (r'^embeddings\.patch_embeddings\.projection', 'patch_embed.proj'),
   (r'^embeddings\.norm', 'patch_embed.norm'),

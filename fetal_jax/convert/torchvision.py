@@ -4,6 +4,8 @@ Each network has RENAMES, from Flax names (see `rules.derive`) to PyTorch's, and
 older files to today's.
 """
 
+import re
+
 RESNET = (
   (r'^stem_bn', 'bn1'),
   (r'^stem', 'conv1'),
@@ -35,19 +37,21 @@ VIT = (
 )
 
 
-def _swin_stage(match):
+def swin_block(match: re.Match[str]) -> str:
+  """Returns the name of a block, of a match of its stage's number and its own."""
   return f'features.{2 * int(match[1]) + 1}.{match[2]}'
 
 
-def _swin_merge(match):
+def swin_merge(match: re.Match[str]) -> str:
+  """Returns the name of the merging before a stage, of a match of the stage's number."""
   return f'features.{2 * int(match[1])}'
 
 
 SWIN = (
   (r'^stem_norm', 'features.0.2'),
   (r'^stem', 'features.0.0'),
-  (r'^stage(\d+)_(\d+)', _swin_stage),
-  (r'^merge(\d+)', _swin_merge),
+  (r'^stage(\d+)_(\d+)', swin_block),
+  (r'^merge(\d+)', swin_merge),
   (r'mlp_in', 'mlp.0'),
   (r'mlp_out', 'mlp.3'),
 )

@@ -9,6 +9,7 @@ import msgspec
 
 from fetal_jax.data.records import Records
 from fetal_jax.evaluate import scores as scores_lib
+from fetal_jax.evaluate.comparisons import AllPredictions
 from fetal_jax.evaluate.scores import Scores
 from fetal_jax.report.names import model_title, order
 from fetal_jax.runtime.errors import DamagedFile
@@ -17,9 +18,6 @@ from fetal_jax.train import regimes as regimes_lib
 from fetal_jax.train import results as results_lib
 from fetal_jax.train.predictions import Predictions
 from fetal_jax.train.results import ClassifierMetrics, EpochRow, InitialWeights, RunName
-
-# {model: {regime: {seed: predictions}}}
-AllPredictions = Mapping[str, Mapping[str, Mapping[int, Predictions]]]
 
 
 class ClassifierRun(msgspec.Struct, frozen=True, kw_only=True):

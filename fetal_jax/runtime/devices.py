@@ -67,9 +67,8 @@ def enable_compilation_cache(setting: str) -> None:
   """
   if setting == 'off':
     return
-  if chosen := jax.config.values[
-    'jax_compilation_cache_dir'
-  ]:  # by the user's environment, which overrides the setting
+  chosen = jax.config.values['jax_compilation_cache_dir']
+  if chosen:  # by the user's environment, which overrides the setting
     if '://' not in chosen and not _is_trusted(pathlib.Path(chosen)):
       jax.config.update('jax_compilation_cache_dir', None)
     return

@@ -111,7 +111,7 @@ def _fresh_events(directory: pathlib.Path) -> pathlib.Path:
   TensorBoard reads the files of a folder in the order of their names, which begin with the second they were begun in. The
   clock may be behind: two starts within a second, or a clock that was set back.
   """
-  begun = [name.split('.')[3] for name in (p.name for p in directory.glob('events.out.tfevents.*'))]
+  begun = [path.name.split('.')[3] for path in directory.glob('events.out.tfevents.*')]
   latest = max((int(second) for second in begun if second.isdecimal()), default=0)
   second = max(int(time.time()), latest + 1)
   return directory / f'events.out.tfevents.{second}.{socket.gethostname()}'

@@ -25,6 +25,7 @@ from fetal_jax.runtime.workdir import locked
 
 CONFIG = 'config.json'
 ACCOUNTS = 'logs/stages.json'
+_ROOT = pathlib.Path(__file__).resolve().parents[2]  # of the checkout, if this is one
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'numpy')
 _REMEDY = 'delete it and run the same command again, which writes it anew'
 
@@ -124,7 +125,7 @@ def note_asked(workdir: PathLike, config: dict[str, Any]) -> None:
 
 def describe(config: dict[str, Any]) -> RunFile:
   """Returns the record of a run with these settings by the source and the libraries in use."""
-  return RunFile(config, versions(), git_commit(pathlib.Path(__file__).resolve().parents[2]))
+  return RunFile(config, versions(), git_commit(_ROOT))
 
 
 def versions() -> dict[str, str]:
@@ -221,10 +222,9 @@ def _account(workdir: PathLike, stage: str, seconds: float, *, dtype: str | None
   except FileNotFoundError:
     accounts = {}
   before = accounts.get(stage) or StageAccount(0.0, 0.0, None, [])
-  me = describe({})
   maker = Maker(
-    versions=me.versions,
-    git_commit=me.git_commit,
+    versions=versions(),
+    git_commit=git_commit(_ROOT),
     device=devices.device_summary(),
     cpu_cores=os.cpu_count(),
     dtype=dtype,

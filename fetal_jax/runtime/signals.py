@@ -7,6 +7,7 @@ the process at once. Only the commands install handlers (`handled`); a program t
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import socket
@@ -46,9 +47,8 @@ class Stopped(KeyboardInterrupt):
 _received: int | None = None  # the first signal
 _received_at = 0.0  # time.monotonic() of it
 _delivered = False  # whether `Stopped` has been raised for it
-_swallowed = (
-  False  # whether Python has dropped it: it came inside of a callback of the collector, or a `__del__`
-)
+# Whether Python has dropped it: it came inside of a callback of the collector, or a `__del__`.
+_swallowed = False
 _depth = 0  # of `deferred`
 _last_calls: list[Callable[[], None]] = []  # made before the process is ended without unwinding
 
@@ -103,7 +103,8 @@ def handled() -> Iterator[None]:
   told.setblocking(False)
   before_fd = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
   before = {number: signal.signal(number, _handle) for number in CODES}
-  before_hook, sys.unraisablehook = sys.unraisablehook, _notice_swallowed
+  before_hook = sys.unraisablehook
+  sys.unraisablehook = functools.partial(_notice_swallowed, before_hook)
   watcher = threading.Thread(target=_watch, args=(heard,), name='signals', daemon=True)
   watcher.start()
   try:
@@ -119,13 +120,13 @@ def handled() -> Iterator[None]:
     _received, _delivered, _swallowed = None, False, False
 
 
-def _notice_swallowed(unraisable: Any) -> None:
-  """Hears of exceptions that Python drops; `_watch` raises a `Stopped` among them again."""
+def _notice_swallowed(otherwise: Callable[[Any], Any], unraisable: Any) -> None:
+  """Hears of exceptions that Python drops; `_watch` raises a `Stopped` among them again, others go to the hook from before."""
   global _swallowed
   if isinstance(unraisable.exc_value, Stopped):
     _swallowed = True
   else:
-    sys.__unraisablehook__(unraisable)
+    otherwise(unraisable)
 
 
 def _handle(number: int, frame: object) -> None:
@@ -161,12 +162,12 @@ def _watch(heard: socket.socket) -> None:
           'Asked to stop by %s: this dispatch is finished and a checkpoint written; once more stops at once.',
           signal.Signals(first).name,
         )
-    # In `deferred` nothing is late: the checkpoint comes when the device is done.
     if _swallowed:
       _swallowed = False
       ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(threading.main_thread().ident or 0), ctypes.py_object(Stopped)
       )
+    # In `deferred` nothing is late: the checkpoint comes when the device is done.
     waiting = first is not None and not _delivered and not _depth
     late = late + _TICK if waiting else 0.0
     if first is not None and late >= _PATIENCE:

@@ -18,9 +18,8 @@ from collections.abc import Iterator
 from fetal_jax.runtime.errors import UserError
 
 _NAME = re.compile(r'\.(.+)\.([0-9a-f]{16})-([0-9a-f]{8})\.tmp', re.DOTALL)
-_LONGEST = (
-  200  # bytes of a target's name that go into that of its temporary file; file systems take 255 in all
-)
+# Bytes of a target's name that go into that of its temporary file; file systems take 255 in all.
+_LONGEST = 200
 
 
 @contextlib.contextmanager

@@ -20,9 +20,8 @@ def why_not_own(folder: pathlib.Path) -> str | None:
     return why
   for above in folder.parents:
     status = above.stat()
-    if (
-      status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-    ):  # sticky: only owners rename what is in it
+    # In a sticky folder, such as /tmp, only owners rename what is in it.
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
       return f'{above} can be written by everybody'
   with os.scandir(folder) as entries:
     for entry in entries:

@@ -8,9 +8,8 @@ from typing import BinaryIO
 from fetal_jax.runtime.errors import UserError
 
 _END = struct.Struct('<4s4H2LH')  # of the end of the table: its size is the sixth value
-_LOCATOR = struct.Struct(
-  '<4sLQL'
-)  # stands before that where the file is larger than 4 GiB or has many entries
+# Stands before that where the file is larger than 4 GiB or has many entries.
+_LOCATOR = struct.Struct('<4sLQL')
 _END64 = struct.Struct('<4sQ2H2L4Q')  # and this before the locator: the size is the ninth value
 _LONGEST_COMMENT = 2**16
 

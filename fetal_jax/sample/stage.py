@@ -76,10 +76,8 @@ def check_own(config: ml_collections.ConfigDict, workdir: PathLike, about: Descr
   Raises:
     UserError: it names what differs.
   """
-  now, there = (config_lib.decisive(one, 'diffusion') for one in (config, about.config))
-  differs = [
-    f'config.{key}: {there.get(key)} there, {now[key]} asked' for key in now if now[key] != there.get(key)
-  ]
+  there, asked = (config_lib.decisive(one, 'diffusion') for one in (about.config, config))
+  differs = [*config_lib.differences(there, asked).values()]
   with contextlib.suppress(FileNotFoundError):
     info = prepared.read_info(workdir)
     if (about.split_hash, about.class_names) != (info.split_hash, info.class_names):
