@@ -18,7 +18,7 @@ from fetal_jax.train.regimes import REGIMES
 # `configs/smoke.py` with the smallest networks, which compile in less time: what is asked for here shows at any size.
 SMALLEST = (*tiny.ARGUMENTS, '--config.sample.steps=4', '--config.sample.guidance_scale=0.5')
 FAMILIES = ('vit_b_32', 'swin_t', 'resnet50', 'densenet169', 'medmamba_t')
-TWO = '--config.classify.models=resnet50,vit_b_32'  # the others are slow tests
+ONE = '--config.classify.models=vit_b_32'  # the others are slow tests
 
 
 def ok(process):
@@ -30,7 +30,7 @@ def ok(process):
 def workdir(tmp_path_factory, command):
   """A finished run."""
   folder = tmp_path_factory.mktemp('smoke')
-  process = ok(command(*SMALLEST, TWO, f'--workdir={folder}'))
+  process = ok(command(*SMALLEST, ONE, f'--workdir={folder}'))
   (folder / 'stderr.txt').write_text(process.stderr)
   return folder
 
@@ -82,7 +82,7 @@ def test_the_synthetic_rounds_open_as_tfds_data_sets(workdir):
 
 
 def test_models_and_regimes_were_trained_as_asked(workdir):
-  check_runs(workdir, ['resnet50', 'vit_b_32'])
+  check_runs(workdir, ['vit_b_32'])
 
 
 @pytest.fixture(scope='module')
@@ -122,7 +122,7 @@ def test_pretrained_runs_start_where_their_pretraining_ended(workdir):
   """After one epoch they know the synthetic images' weights: their first loss differs from a fresh start's."""
 
   def first_loss(regime):
-    return read_json(workdir / 'classify' / 'resnet50' / regime / 'seed_0' / 'metrics.json')['history'][0][
+    return read_json(workdir / 'classify' / 'vit_b_32' / regime / 'seed_0' / 'metrics.json')['history'][0][
       'train_loss'
     ]
 
@@ -131,7 +131,7 @@ def test_pretrained_runs_start_where_their_pretraining_ended(workdir):
 
 def test_the_report_is_written_and_self_contained(workdir):
   page = (workdir / 'report' / 'index.html').read_text()
-  for number in (1, 2, 3, 5):  # data, ViT and ResNet: the other families are not trained here
+  for number in (1, 2, 3):  # data and ViT: the other families are not trained here
     assert f'Table {number}' in page
   assert 'http-equiv="refresh"' not in page
   assert '<script src' not in page
@@ -139,13 +139,13 @@ def test_the_report_is_written_and_self_contained(workdir):
   results = read_json(workdir / 'report' / 'results.json')
   assert results
   with open(workdir / 'report' / 'results.csv', newline='') as f:
-    assert len(list(csv.DictReader(f))) == 2 * len(REGIMES)
+    assert len(list(csv.DictReader(f))) == len(REGIMES)
   assert (workdir / 'report' / 'report.md').read_text().startswith('#')
 
 
 def test_running_again_does_nothing_and_says_so(workdir, command):
   before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.is_file() and p.parent.name != 'logs'}
-  said = ok(command(*SMALLEST, TWO, f'--workdir={workdir}')).stderr
+  said = ok(command(*SMALLEST, ONE, f'--workdir={workdir}')).stderr
   for stage in ('prepare', 'diffusion', 'sample', 'classify', 'report'):
     assert any(stage in line and ('done' in line or 'unchanged' in line) for line in said.splitlines()), (
       stage,
@@ -160,7 +160,7 @@ def test_the_notebook_of_results_shows_it(workdir):
   notebook = execute(NOTEBOOKS / 'results.ipynb', workdir=str(workdir))
   for number in (1, 2):
     assert f'Table {number}' in printed(notebook)
-  metrics = read_json(workdir / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'metrics.json')
+  metrics = read_json(workdir / 'classify' / 'vit_b_32' / 'real' / 'seed_0' / 'metrics.json')
   assert f'all: {metrics["test_accuracy"]:.3f}' in printed(notebook)
   assert pictures(notebook) >= 4
 

@@ -211,6 +211,7 @@ def results(workdir):
     return rows, step, checkpointer.restore(step, like)[0]
 
 
+@pytest.mark.slow  # the next one stops a training, too; tests/train/test_loop.py resumes
 def test_a_training_stopped_by_ctrl_c_goes_on_to_the_same_end(workdir, undisturbed, monkeypatch):
   """Between two logs: at step 6, where there is a log every 10."""
   config, put = tiny.make_config(*TRAINING), devices.put_batches

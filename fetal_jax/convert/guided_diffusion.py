@@ -5,6 +5,7 @@ EncoderUNetModel, which is told from the other by having a 'pool'. Networks of i
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -170,10 +171,15 @@ def differing(state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any]) -
 
 
 def _shapes(config: Mapping[str, Any]) -> dict[str, Any]:
-  net, size = build(config), config['image_size']
-  x = jax.ShapeDtypeStruct((1, size, size, config['in_channels']), jnp.float32)
+  return _shapes_of(build(config), config['image_size'], config['in_channels'])
+
+
+@functools.lru_cache
+def _shapes_of(net: UNet | HalfUNet, size: int, channels: int) -> dict[str, Any]:
+  # Kept, because reading a file asks for them again and again, and tracing a network takes a second.
+  x = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
   t = jax.ShapeDtypeStruct((1,), jnp.int32)
-  labels = () if config.get('num_classes') is None else (t,)
+  labels = () if isinstance(net, HalfUNet) or net.num_classes is None else (t,)
   return jax.eval_shape(net.init, jax.random.key(0), x, t, *labels)
 
 

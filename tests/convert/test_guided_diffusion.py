@@ -79,7 +79,9 @@ def inputs(golden):
   )
 
 
-@pytest.mark.parametrize('name', ['unet_updown_legacy', 'unet_conv_neworder'])
+@pytest.mark.parametrize(
+  'name', [pytest.param('unet_updown_legacy', marks=pytest.mark.slow), 'unet_conv_neworder']
+)
 def test_unet_equals_reference_and_weights_return_unchanged(name):
   golden, state_dict, config = load(name)
   variables = gd.from_torch(state_dict, config)
@@ -92,7 +94,9 @@ def test_unet_equals_reference_and_weights_return_unchanged(name):
     np.testing.assert_array_equal(returned[key], value)
 
 
-@pytest.mark.parametrize('name', ['encoder_attention', 'encoder_adaptive'])
+@pytest.mark.parametrize(
+  'name', ['encoder_attention', pytest.param('encoder_adaptive', marks=pytest.mark.slow)]
+)
 def test_half_unet_and_its_gradient_equal_reference(name):
   golden, state_dict, config = load(name)
   variables, net = gd.from_torch(state_dict, config), gd.build(config)
