@@ -183,7 +183,11 @@ SMALLER = (
 
 @pytest.mark.parametrize(
   'path',
-  [p for p in PAGES if p.name != 'CONTRIBUTING.md'],
+  [
+    pytest.param(page, marks=pytest.mark.slow if page.name == 'sampling.md' else [])  # many programs
+    for page in PAGES
+    if page.name != 'CONTRIBUTING.md'
+  ],
   ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_code_runs(path, request):

@@ -143,9 +143,9 @@ def test_the_report_is_written_and_self_contained(workdir):
   assert (workdir / 'report' / 'report.md').read_text().startswith('#')
 
 
-def test_running_again_does_nothing_and_says_so(workdir, command):
+def test_running_again_does_nothing_and_says_so(workdir, command_here):
   before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*') if p.is_file() and p.parent.name != 'logs'}
-  said = ok(command(*SMALLEST, ONE, f'--workdir={workdir}')).stderr
+  said = ok(command_here(*SMALLEST, ONE, f'--workdir={workdir}')).stderr
   for stage in ('prepare', 'diffusion', 'sample', 'classify', 'report'):
     assert any(stage in line and ('done' in line or 'unchanged' in line) for line in said.splitlines()), (
       stage,
@@ -156,11 +156,12 @@ def test_running_again_does_nothing_and_says_so(workdir, command):
   assert changed <= {'config.json', 'stderr.txt'}
 
 
-def test_the_notebook_of_results_shows_it(workdir):
-  notebook = execute(NOTEBOOKS / 'results.ipynb', workdir=str(workdir))
+@pytest.mark.slow
+def test_the_notebook_of_results_shows_it(smallest):
+  notebook = execute(NOTEBOOKS / 'results.ipynb', workdir=str(smallest))
   for number in (1, 2):
     assert f'Table {number}' in printed(notebook)
-  metrics = read_json(workdir / 'classify' / 'vit_b_32' / 'real' / 'seed_0' / 'metrics.json')
+  metrics = read_json(smallest / 'classify' / 'vit_b_32' / 'real' / 'seed_0' / 'metrics.json')
   assert f'all: {metrics["test_accuracy"]:.3f}' in printed(notebook)
   assert pictures(notebook) >= 4
 

@@ -1,12 +1,13 @@
 """What the charts of all sections share: themes, the styles of regimes, and drawing as SVG.
 
-A chart is a function of data and a `Theme` that returns a matplotlib Figure; `chart` draws it in both themes. Colours
-are those of Okabe and Ito, which people with any common colour blindness can tell apart, and never the only
+A chart is a function of data and a `Theme` that returns a matplotlib Figure; `chart` draws it once and replaces the
+theme's colours for the other theme. All other colours are those of Okabe and Ito, which people with any common colour blindness can tell apart, and never the only
 difference between two lines.
 """
 
 import dataclasses
 import io
+import re
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,10 @@ MOST_POINTS = 400  # a curve is thinned to this many: more cannot be seen
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
-  """Colours of a chart; `surface` is that of the page's cards in `templates/style.css`."""
+  """Colours of a chart, each another one, so that they can be replaced; a shade is a colour with `alpha`.
+
+  `surface` is that of the page's cards in `templates/style.css`.
+  """
 
   ink: str
   muted: str
@@ -36,7 +40,7 @@ class Theme:
 
 
 LIGHT = Theme(
-  ink='#1b2430', muted='#5b6775', grid='#e3e8ee', surface='#ffffff', fill='#1f5f8b', on_fill='#ffffff'
+  ink='#1b2430', muted='#5b6775', grid='#e3e8ee', surface='#ffffff', fill='#1f5f8b', on_fill='#fefefe'
 )
 DARK = Theme(
   ink='#e6ebf1', muted='#9aa7b5', grid='#2c3744', surface='#18212b', fill='#7cc0ea', on_fill='#0d1420'
@@ -60,8 +64,15 @@ OTHER_STYLE: tuple[str | None, str, str] = (SKY, '-.', 'X')
 
 def chart(name: str, alt: str, caption: str, draw: Callable[..., 'Figure'], *args: Any) -> Picture:
   """Draws `draw(*args, theme)` in both themes as the picture `<name>.svg`."""
-  data = {theme: svg(draw, *args, theme=colours) for theme, colours in THEMES.items()}
-  return Picture(f'{name}.svg', alt, caption, data)
+  light = svg(draw, *args, theme=LIGHT)
+  return Picture(f'{name}.svg', alt, caption, {'light': light, 'dark': in_dark(light)})
+
+
+def in_dark(drawing: bytes) -> bytes:
+  """Returns an SVG drawn in `LIGHT` with the colours of `DARK`."""
+  light, dark = (dataclasses.asdict(theme) for theme in (LIGHT, DARK))
+  colours = {light[name].encode(): dark[name].encode() for name in light}
+  return re.sub(rb'#[0-9a-f]{6}\b', lambda found: colours.get(found[0], found[0]), drawing)
 
 
 def svg(draw: Callable[..., 'Figure'], *args: Any, theme: Theme) -> bytes:

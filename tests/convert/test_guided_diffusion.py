@@ -95,7 +95,7 @@ def test_unet_equals_reference_and_weights_return_unchanged(name):
 
 
 @pytest.mark.parametrize(
-  'name', ['encoder_attention', pytest.param('encoder_adaptive', marks=pytest.mark.slow)]
+  'name', [pytest.param('encoder_attention', marks=pytest.mark.slow), 'encoder_adaptive']
 )
 def test_half_unet_and_its_gradient_equal_reference(name):
   golden, state_dict, config = load(name)

@@ -76,6 +76,7 @@ def read_golden(name):
   return golden, {name: golden_param(name, shape, salt, gain) for name, shape in shapes.items()}
 
 
+@pytest.mark.slow
 def test_inception_equals_the_fid_network(tmp_path):
   golden, state_dict = read_golden('inception.npz')
   write_safetensors(tmp_path / 'inception.safetensors', state_dict)

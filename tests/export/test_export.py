@@ -277,6 +277,7 @@ def test_the_same_export_is_the_same_file(drawn, tmp_path):
   assert (tmp_path / 'a.npz').read_bytes() == (tmp_path / 'b.npz').read_bytes()
 
 
+@pytest.mark.slow
 def test_npz_needs_no_more_memory_for_more_images(tmp_path):
   images = draw(tmp_path, 1, ('a', 'b'), per_class=1000, size=64)
   export(

@@ -32,7 +32,7 @@ def fresh(name, config):
 
 
 # An array or a rule of initialisation of each kind is in the first ones.
-QUICK = ('resnet50', 'swin_t', 'medmamba_t', 'unet')
+QUICK = ('resnet50', 'medmamba_t', 'unet')
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def real_states(config):
   start = functools.partial(
     classify_step.init_state, net=net, optimizer=classify_step.optax.adam(1e-3), image_shape=(8, 8, 1)
   )
-  return jax.jit(init)(jax.random.key(0)), jax.jit(start)(jax.random.key(0))
+  return jax.eval_shape(init, jax.random.key(0)), jax.eval_shape(start, jax.random.key(0))
 
 
 def find(config, workdir):
@@ -60,6 +60,10 @@ def numbers(tree) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+def bytes_of(tree) -> int:
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def test_parameters_and_states_are_those_of_training(config, made):
   diffusion, classifier = real_states(config)
   assert made.stages.parameters == {
@@ -68,11 +72,11 @@ def test_parameters_and_states_are_those_of_training(config, made):
     'resnet50': numbers(classifier.variables['params']),
   }
   trained, drawn, classified = made.stages.memories
-  assert trained.state == sum(leaf.nbytes for leaf in jax.tree.leaves(diffusion))
-  assert drawn.state == sum(leaf.nbytes for leaf in jax.tree.leaves(diffusion.params))
-  assert classified.state == sum(leaf.nbytes for leaf in jax.tree.leaves(classifier))
+  assert trained.state == bytes_of(diffusion)
+  assert drawn.state == bytes_of(diffusion.params)
+  assert classified.state == bytes_of(classifier)
   assert made.stages.disk['diffusion'] == 3 * trained.state  # two are kept while a third one is written
-  weights = sum(leaf.nbytes for leaf in jax.tree.leaves(classifier.variables))
+  weights = bytes_of(classifier.variables)
   assert (
     made.stages.disk['classify'] == 5 * 2 * weights
   )  # synth_r12, which one starts from, is trained as well

@@ -55,7 +55,7 @@ def _open(path, profile, *flags):
   return done.stdout, [line for line in done.stderr.splitlines() if 'CONSOLE' in line]
 
 
-@pytest.mark.parametrize('opened', ['true', 'false'])
+@pytest.mark.parametrize('opened', ['true', pytest.param('false', marks=pytest.mark.slow)])
 @pytest.mark.parametrize('width', [390, 1440])
 def test_nothing_overflows_and_nothing_is_logged(workdir, tmp_path, width, opened):
   frame = workdir / f'frame_{width}_{opened}.html'
@@ -72,6 +72,7 @@ def test_nothing_overflows_and_nothing_is_logged(workdir, tmp_path, width, opene
   assert found['scroll'] <= found['width']
 
 
+@pytest.mark.slow
 def test_the_page_prints(workdir, tmp_path):
   pdf = tmp_path / 'page.pdf'
   _, console = _open(workdir / 'report' / 'index.html', tmp_path, f'--print-to-pdf={pdf}')
@@ -79,6 +80,7 @@ def test_the_page_prints(workdir, tmp_path):
   assert pdf.read_bytes().startswith(b'%PDF')
 
 
+@pytest.mark.slow
 def test_the_frame_would_notice(workdir, tmp_path):
   """The test's own test: something too wide and something on the console are both found."""
   (tmp_path / 'report').mkdir()

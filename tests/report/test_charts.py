@@ -1,6 +1,8 @@
 """Charts draw in both themes, the same bytes for the same data."""
 
+import dataclasses
 import pathlib
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -34,9 +36,19 @@ def test_the_pages_cards_have_the_charts_background():
 def test_a_picture_has_both_themes():
   picture = charts.chart('curve', 'A curve.', 'Rises', _draw, [1, 2])
   assert (picture.file, picture.alt, picture.caption) == ('curve.svg', 'A curve.', 'Rises')
-  assert picture.data == {
-    'light': charts.svg(_draw, [1, 2], theme=charts.LIGHT), 'dark': charts.svg(_draw, [1, 2], theme=charts.DARK)
-  }  # fmt: skip
+  for theme, colours in charts.THEMES.items():
+    assert _without_names(picture.data[theme]) == _without_names(charts.svg(_draw, [1, 2], theme=colours))
+
+
+def _without_names(svg):
+  """The drawing without the names of its parts, which matplotlib makes from their colours."""
+  return re.sub(rb'(?<=[#"])[mpC]\w{10}\b', b'', svg)
+
+
+@pytest.mark.parametrize('theme', [charts.LIGHT, charts.DARK])
+def test_no_two_colours_of_a_theme_are_one(theme):
+  colours = [getattr(theme, field.name) for field in dataclasses.fields(theme)]
+  assert len(set(colours)) == len(colours)
 
 
 def test_thin_keeps_means_and_order():

@@ -76,7 +76,7 @@ def test_a_finished_stage_reads_no_weights(reference, monkeypatch, caplog):
   assert contents(reference) == before
 
 
-@pytest.mark.parametrize('batch_size', [0, 1, 16])
+@pytest.mark.parametrize('batch_size', [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 16))])
 def test_the_batch_size_changes_no_image(reference, model, tmp_path, batch_size):
   workdir = new_workdir(tmp_path / 'run', model)
   config = tiny.make_config(*SMALL[:2])

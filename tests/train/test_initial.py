@@ -214,6 +214,7 @@ def test_which_part_of_a_file_was_loaded_is_said(tmp_path, caplog):
   assert "sha256 abc…, its averages (EMA) 'model_ema', taken in place of 'model'):" in caplog.text
 
 
+@pytest.mark.slow
 def test_guided_diffusions_weights_start_the_diffusion_stage(workdir, tmp_path):
   """A step of size nearly 0 leaves weights and averages where they started: in the file."""
   settings = {'data__phantom_images': '60', 'diffusion__train': 'unet', 'sample__guidance_scale': '0', **WIDE}

@@ -182,18 +182,17 @@ def confusions(run: Run, model: str, by_regime: ByRegime) -> list[Picture]:
 
 def confusion(counts: list[list[int]], class_names: list[str], theme: Theme) -> 'Figure':
   """Draws a confusion matrix: each row in percent of its true class, with the counts beneath."""
-  from matplotlib.colors import LinearSegmentedColormap
+  from matplotlib.patches import Rectangle
 
   table = np.asarray(counts)
   share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
   k = len(class_names)
   figure, axes = new_axes(max(3.4, 0.62 * k + 1.0), max(3.0, 0.56 * k + 0.8))
   axes.grid(visible=False)
-  axes.imshow(
-    share, cmap=LinearSegmentedColormap.from_list('cell', [theme.surface, theme.fill]), vmin=0, vmax=1
-  )
+  axes.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5), aspect='equal')
   for i, j in np.ndindex(k, k):
     if table[i, j]:
+      axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color=theme.fill, alpha=share[i, j], linewidth=0))
       colour = theme.on_fill if share[i, j] > 0.55 else theme.ink
       axes.text(j, i - 0.12, f'{100 * share[i, j]:.0f} %', ha='center', va='center', color=colour)
       axes.text(

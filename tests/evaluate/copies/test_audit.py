@@ -115,6 +115,7 @@ def test_a_single_copy_is_a_verdict_that_no_share_would_be(planes):
   assert found.copied is True
 
 
+@pytest.mark.slow
 def test_one_copy_in_ten_is_a_verdict_in_both_spaces(planes):
   train, heldout, fresh = planes
   synthetic = fresh.copy()
@@ -158,6 +159,7 @@ def test_figures_are_those_of_the_distances(planes):
   assert [p.heldout_percentile for p in found.pairs] == pytest.approx(percentiles)
 
 
+@pytest.mark.slow
 def test_tiles_change_nothing(planes):
   train, heldout, fresh = planes
   whole, tiled = (
@@ -258,6 +260,7 @@ def test_held_out_images_are_thinned_to_the_shares_of_the_synthetic_classes():
   np.testing.assert_array_equal(audit.matched(heldout, heldout), np.arange(219))
 
 
+@pytest.mark.slow
 def test_a_class_of_near_images_is_no_alarm_when_labels_are_given(planes):
   train, heldout, fresh = (x.copy() for x in planes)
   # A class of dark images, nearly alike; few of the held-out images, most of the synthetic ones.
