@@ -127,9 +127,11 @@ def compare(predictions: AllPredictions, problems: list[str]) -> Comparisons:
 
 def _controls(predictions: AllPredictions, control: PairedDifference | None) -> dict[str, PairedDifference]:
   """Computes the difference from the control of each model alone, on all seeds that it has."""
+  if control is None:
+    return {}
   found = {
     model: difference({model: predictions[model]}, control.baseline, control.regime)
-    for model in (control.models if control else ())
+    for model in control.models
   }
   return {model: one for model, one in found.items() if one}
 

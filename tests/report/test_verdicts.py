@@ -35,6 +35,8 @@ def few_scores():
   with pytest.MonkeyPatch.context() as patch:
     few = functools.partial(paired.compare_regimes, metrics=['accuracy'], resamples=10)
     patch.setattr(comparisons.paired, 'compare_regimes', few)
+    fewer = functools.partial(paired.paired_difference, resamples=500)
+    patch.setattr(comparisons.paired, 'paired_difference', fewer)
     patch.setattr(comparisons, 'GROUPINGS', ())
     yield
 

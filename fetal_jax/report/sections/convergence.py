@@ -91,7 +91,7 @@ def table(run: Run, found: ByModel) -> Table:
     f'{score[0].upper()}{score[1:]}, last quarter (%)',
     'Change from the quarter before',
   ]
-  return Table('convergence', 'Real images alone: had training converged?', [*columns, 'Converged'], rows)
+  return Table('converged', 'Real images alone: had training converged?', [*columns, 'Converged'], rows)
 
 
 def words(found: Convergence) -> str:
