@@ -85,6 +85,10 @@ def test_a_gain_against_real_images_alone_that_the_control_takes_away(tmp_path):
   run = read(tmp_path, skills={'real': 0.6, 'real_then_real': 0.85, 'synth_r12_then_real': 0.85})
   assert run.comparisons.planned.low > 0
   assert verdicts.of_all(run) == Verdict(Word.NO_DIFFERENCE)
+  assert {verdicts.of_model(run, model) for model in MODELS} == {Verdict(Word.NO_DIFFERENCE)}
+  assert {model: list(one.models) for model, one in run.comparisons.controls.items()} == {
+    m: [m] for m in MODELS
+  }
   assert summary.did_it_help(run).startswith('No difference by synthetic data was shown: ')
 
 
