@@ -144,7 +144,9 @@ def _plan(
   pretrains = not regime.real and classify.pretrain_epochs
   split_hash = data.info.split_hash
   settings = _settings(config, run.model, split_hash, weights) + synthetic.fingerprint(run.regime)
-  control = _control_epoch_steps(config, len(data.records.class_names)) if run.regime == regimes.CONTROL else None
+  control = (
+    _control_epoch_steps(config, len(data.records.class_names)) if run.regime == regimes.CONTROL else None
+  )
   return RunPlan(
     name=run,
     workdir=workdir,

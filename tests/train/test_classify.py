@@ -108,15 +108,26 @@ def test_in_every_config_the_control_takes_as_many_steps_as_the_regime_that_it_c
   num_classes, real = 6, 100
   per_round = config.sample.per_class * num_classes
   drawn = {
-    r: Source(np.zeros((per_round, 1, 1, 1), np.uint8), np.zeros(per_round, np.int32), np.arange(per_round), real=False)
+    r: Source(
+      np.zeros((per_round, 1, 1, 1), np.uint8),
+      np.zeros(per_round, np.int32),
+      np.arange(per_round),
+      real=False,
+    )
     for r in (1, 2)
   }
   about = records.make(
-    [f'i{k}' for k in range(real)], np.zeros(real, np.int32), ['p'] * real, [f'c{k}' for k in range(num_classes)]
+    [f'i{k}' for k in range(real)],
+    np.zeros(real, np.int32),
+    ['p'] * real,
+    [f'c{k}' for k in range(num_classes)],
   )
   split = Split(train=np.arange(80), validation=np.arange(80, 90), test=np.arange(90, 100))
   found = types.SimpleNamespace(
-    images=np.zeros((real, 1, 1, 1), np.uint8), records=about, split=split, info=types.SimpleNamespace(split_hash='h')
+    images=np.zeros((real, 1, 1, 1), np.uint8),
+    records=about,
+    split=split,
+    info=types.SimpleNamespace(split_hash='h'),
   )
 
   def steps(regime):

@@ -87,7 +87,13 @@ def test_what_cannot_run_is_refused(values, words):
 @pytest.mark.parametrize(
   ('rounds', 'epochs', 'pretrain_epochs', 'calls', 'steps'),
   [
-    (2, 5, 3, 1, 23),  # 3 epochs of 600 images in batches of 16: 3 x 38 = 114 steps, in 5 equal epochs of 22.8
+    (
+      2,
+      5,
+      3,
+      1,
+      23,
+    ),  # 3 epochs of 600 images in batches of 16: 3 x 38 = 114 steps, in 5 equal epochs of 22.8
     (3, 5, 3, 1, 23),  # pretraining is on the first two rounds
     (1, 5, 3, 1, 12),  # 3 x 19 = 57
     (2, 5, 0, 1, 38),  # 5 x 38 = 190
