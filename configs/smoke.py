@@ -2,7 +2,7 @@
 
     python -m fetal_jax.main --config=configs/smoke.py --workdir=runs/smoke
 
-240 phantom planes at 16 px, all five families in their smallest form, all six regimes. The figures it
+240 phantom planes at 16 px, all five families in their smallest form, all regimes. The figures it
 reports mean nothing. On two CPU cores about a minute once compiled.
 """
 

@@ -3,7 +3,7 @@
     python -m fetal_jax.main --config=configs/subset.py --workdir=runs/subset --config.data.path=ARCHIVE.zip
 
 ARCHIVE.zip (or a folder) has the layout of the published one: FETAL_PLANES_DB_data.csv and Images/. 32 px, the data
-set's own patient-disjoint columns, all five families at reduced sizes, all six regimes. On two CPU cores 24 min for
+set's own patient-disjoint columns, all five families at reduced sizes, all regimes. On two CPU cores 24 min for
 1,351 images, 2.1 GiB; docs/results/ has what it found.
 """
 
@@ -26,7 +26,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.classify.update(
     regimes=(
       *config.classify.regimes,
-      'real_then_real',  # what longer training alone is worth
       'synth_r12_kept',
       'synth_r12_kept_then_real',
     ),

@@ -129,6 +129,15 @@ def test_pretrained_runs_start_where_their_pretraining_ended(workdir):
   assert first_loss('synth_r1_then_real') != first_loss('real')
 
 
+def test_the_control_takes_as_many_steps_as_what_it_controls(workdir):
+  def about(regime):
+    return read_json(workdir / 'classify' / 'vit_b_32' / regime / 'seed_0' / 'metrics.json')
+
+  pretraining, control = about('synth_r12'), about('real_then_real')
+  assert pretraining['steps'] == control['steps'] == 6  # 96 images in batches of 16
+  assert (control['initialised_from'], control['synthetic_images'], control['rounds']) == ('real', 0, {})
+
+
 def test_the_report_is_written_and_self_contained(workdir):
   page = (workdir / 'report' / 'index.html').read_text()
   for number in (1, 2, 3):  # data and ViT: the other families are not trained here
@@ -139,7 +148,7 @@ def test_the_report_is_written_and_self_contained(workdir):
   results = read_json(workdir / 'report' / 'results.json')
   assert results
   with open(workdir / 'report' / 'results.csv', newline='') as f:
-    assert len(list(csv.DictReader(f))) == len(REGIMES)
+    assert len(list(csv.DictReader(f))) == len(REGIMES) + 1  # and the control
   assert (workdir / 'report' / 'report.md').read_text().startswith('#')
 
 

@@ -209,8 +209,9 @@ SETTINGS = (
 
   Setting('classify.models', ('vit_b_32', 'swin_t', 'resnet50', 'densenet169', 'medmamba_t'), 'names in model_args'),
   Setting('classify.regimes',
-          ('real', 'synth_r1', 'synth_r1_then_real', 'synth_r1_plus_real', 'synth_r12', 'synth_r12_then_real'),
-          'what a classifier is trained on, see train/regimes.py'),
+          ('real', 'synth_r1', 'synth_r1_then_real', 'synth_r1_plus_real', 'synth_r12', 'synth_r12_then_real',
+           'real_then_real'),
+          "what a classifier is trained on, see train/regimes.py; the paper's six and the control of the last of them"),
   Setting('classify.curve', (),
           'numbers of synthetic images, such as (10_000, 20_000): accuracy against them, from and before real'),
   Setting('classify.curve_models', (), 'only these; () = all'),

@@ -146,6 +146,7 @@ class SplitSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
   images: dict[str, dict[str, int]]
   totals: dict[str, int]
+  patients_known: bool = True
   patients: dict[str, int]
   shared_patients: int
   test_patient_overlap: float

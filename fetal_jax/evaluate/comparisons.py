@@ -69,12 +69,14 @@ class Comparisons(msgspec.Struct, frozen=True, kw_only=True):
   Attributes:
     planned: the comparison that was fixed beforehand; None if no model has both regimes.
     control: the same from `regimes.CONTROL`; None if that did not run.
+    controls: {model: `control` of this model alone}.
     models: {model: its regimes beside each other}.
     groups: {model: {regime: {grouping: rows}}}, for real images alone and for the best regime with synthetic ones.
   """
 
   planned: PairedDifference | None
   control: PairedDifference | None
+  controls: dict[str, PairedDifference]
   models: dict[str, RegimeComparison]
   groups: dict[str, dict[str, dict[str, list[GroupRow]]]]
 
@@ -116,10 +118,22 @@ def compare(predictions: AllPredictions, problems: list[str]) -> Comparisons:
   try:
     fixed = planned(predictions)
     control = difference(predictions, CONTROL, fixed.regime) if fixed else None
+    controls = _controls(predictions, control)
   except UserError as error:
     problems.append(f'Whether synthetic data helped: {error}.')
-    fixed = control = None
-  return Comparisons(planned=fixed, control=control, models=models, groups=groups)
+    fixed, control, controls = None, None, {}
+  return Comparisons(planned=fixed, control=control, controls=controls, models=models, groups=groups)
+
+
+def _controls(predictions: AllPredictions, control: PairedDifference | None) -> dict[str, PairedDifference]:
+  """Computes the difference from the control of each model alone, on all seeds that it has."""
+  if control is None:
+    return {}
+  found = {
+    model: difference({model: predictions[model]}, control.baseline, control.regime)
+    for model in control.models
+  }
+  return {model: one for model, one in found.items() if one}
 
 
 def best(compared: RegimeComparison) -> str | None:

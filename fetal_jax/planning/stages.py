@@ -320,9 +320,18 @@ def _length(config: ml_collections.ConfigDict, name: str, images: Images, synthe
   classify, regime = config.classify, regimes.get(name)
   side = images.train if classify.protocol == 'honest' else images.train + images.validation
   drawn = regime.count or len(regime.rounds) * synthetic // config.sample.rounds
+  if name == regimes.CONTROL:
+    return classify.epochs * regimes.control_epoch_steps(
+      config.sample.rounds,
+      config.sample.per_class * images.classes,
+      epochs=classify.epochs,
+      pretrain_epochs=classify.pretrain_epochs,
+      batch_size=classify.batch_size,
+      steps_per_call=classify.steps_per_call,
+    ), classify.epochs
   epochs = classify.epochs if regime.real else classify.pretrain_epochs or classify.epochs
-  epoch_steps = max(1, round((side * regime.real + drawn) / (classify.batch_size * classify.steps_per_call)))
-  return epochs * epoch_steps * classify.steps_per_call, epochs
+  seen = side * regime.real + drawn
+  return epochs * regimes.epoch_steps(seen, classify.batch_size, classify.steps_per_call), epochs
 
 
 def _later(

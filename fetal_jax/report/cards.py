@@ -15,7 +15,6 @@ from fetal_jax.report.names import model_title, regime_title
 from fetal_jax.report.page import DASH, Cell, Table
 from fetal_jax.report.run import Data, Run, num_images
 from fetal_jax.report.sections import accuracy, copies, fidelity, filter, leakage, ran, summary
-from fetal_jax.report.sections.certainty import longer_training
 
 CARDS = ('dataset', 'model')  # templates and files
 _DATA = pathlib.Path(__file__).parent.parent / 'data' / 'sources'
@@ -78,7 +77,6 @@ class Facts:
   kept: str
   training: list[str]
   did_it_help: str
-  longer_training: str
   accuracies: Table | None
   protocol: str
   fidelity: Table | None
@@ -124,7 +122,6 @@ def facts(run: Run) -> Facts:
     kept=_kept(run),
     training=_training(run),
     did_it_help=summary.did_it_help(run),
-    longer_training=longer_training(run),
     accuracies=_accuracies(run),
     protocol=accuracy.protocol(run),
     fidelity=fidelity.overall(found) if found else None,

@@ -17,6 +17,7 @@ from fetal_jax.evaluate import sweep_results
 from fetal_jax.evaluate.comparisons import Comparisons, PairedDifference
 from fetal_jax.evaluate.curve import UseCurve
 from fetal_jax.evaluate.paired import RegimeComparison
+from fetal_jax.evaluate.pixel_baselines import PixelBaseline
 from fetal_jax.evaluate.results import Evaluation
 from fetal_jax.evaluate.sweep_results import Recommended, SweepResults
 from fetal_jax.report import classifier_runs
@@ -44,6 +45,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
   class_names: tuple[str, ...]
   images: dict[str, dict[str, int]]
   totals: dict[str, int]
+  patients_known: bool
   patients: dict[str, int]
   shared_patients: int
   test_patient_overlap: float
@@ -95,6 +97,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
   sweep: SweepResults | None
   recommended: Recommended | None
   missing: list[str]
+  pixel_baselines: list[PixelBaseline] | None = None
 
 
 def read(workdir: PathLike) -> Run:

@@ -6,7 +6,7 @@ import pathlib
 import ml_collections
 from absl import logging
 
-from fetal_jax.report import cards, html, inputs, markdown, paper, results_csv, sections, written
+from fetal_jax.report import cards, html, inputs, markdown, paper, results_csv, sections, verdicts, written
 from fetal_jax.report import run as run_lib
 from fetal_jax.report.page import Page, pictures
 from fetal_jax.report.run import Run
@@ -49,7 +49,12 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     return False
   found = run_lib.read(workdir)
   page = make_page(found, workdir, show_real_images=show_real_images)
-  results = {'inputs': mark, 'summary': _summary(found), **run_lib.to_json(found)}
+  results = {
+    'inputs': mark,
+    'summary': _summary(found),
+    'verdicts': verdicts.to_json(found),
+    **run_lib.to_json(found),
+  }
   texts = {
     'results.csv': results_csv.text(found),
     'report.md': markdown.render(page),

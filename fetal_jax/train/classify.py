@@ -150,6 +150,10 @@ def _plan(
   sides = _sides(data, classify.protocol)
   pretrains = not regime.real and classify.pretrain_epochs
   split_hash = data.info.split_hash
+  settings = _settings(config, run.model, split_hash, weights) + synthetic.fingerprint(run.regime)
+  control = (
+    _control_epoch_steps(config, len(data.records.class_names)) if run.regime == regimes.CONTROL else None
+  )
   return RunPlan(
     name=run,
     workdir=workdir,
@@ -167,10 +171,24 @@ def _plan(
     skip_nonfinite=classify.skip_nonfinite,
     weights=weights,
     normalisation=normalisation(classify, weights),
-    settings=_settings(config, run.model, split_hash, weights) + synthetic.fingerprint(run.regime),
+    settings=settings if control is None else f'{settings}-{control}',
     split_hash=split_hash,
     rounds=synthetic.seen_by(run.regime),
     config=config_lib.to_dict(config),
+    control_epoch_steps=control,
+  )
+
+
+def _control_epoch_steps(config: ml_collections.ConfigDict, num_classes: int) -> int:
+  """Returns the steps of an epoch of the control, by the synthetic images that the config asks for."""
+  classify, sample = config.classify, config.sample
+  return regimes.control_epoch_steps(
+    sample.rounds,
+    sample.per_class * num_classes,
+    epochs=classify.epochs,
+    pretrain_epochs=classify.pretrain_epochs,
+    batch_size=classify.batch_size,
+    steps_per_call=classify.steps_per_call,
   )
 
 

@@ -48,6 +48,7 @@ class RunPlan:
     split_hash: of the split, for those who use the weights or the results.
     rounds: number -> hash of the synthetic rounds that it sees, those of its start included.
     config: of the whole run, as JSON, for the checkpoints.
+    control_epoch_steps: optimiser steps of an epoch of the control; None of others, where it is a pass over the images.
   """
 
   name: RunName
@@ -70,6 +71,7 @@ class RunPlan:
   split_hash: str
   rounds: dict[int, str]
   config: dict[str, Any]
+  control_epoch_steps: int | None = None
 
   @property
   def title(self) -> str:
@@ -83,9 +85,10 @@ class RunPlan:
 
   @property
   def epoch_steps(self) -> int:
-    """Returns the steps of an epoch: the nearest number of whole dispatches, at least one."""
-    dispatch = self.batch_size * self.steps_per_call
-    return max(1, round(num_images(self.train) / dispatch)) * self.steps_per_call
+    """Returns the steps of an epoch, a whole number of dispatches."""
+    if self.control_epoch_steps:
+      return self.control_epoch_steps
+    return regimes.epoch_steps(num_images(self.train), self.batch_size, self.steps_per_call)
 
   @property
   def steps(self) -> int:

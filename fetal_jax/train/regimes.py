@@ -44,9 +44,10 @@ REGIMES: dict[str, Regime] = {
 }
 
 
-# The control of `_then_real`: trained twice as well, but on real images alone. It separates the worth of synthetic
-# images from that of longer training.
+# The control of `synth_r12_then_real`: it goes on from `real` on real images alone, for as many optimiser steps as
+# the pretraining on all synthetic images takes. It separates the worth of synthetic images from that of longer training.
 CONTROL = 'real_then_real'
+_CONTROLLED = 'synth_r12'
 
 _COUNTED = re.compile(r'synth_([1-9]\d*)(_then_real|_plus_real)?')
 _KEPT = re.compile(r'(synth_(?:r1|r12))_kept(_then_real|_plus_real)?')
@@ -65,7 +66,7 @@ def get(name: str) -> Regime:
   if name in REGIMES:
     return REGIMES[name]
   if name == CONTROL:
-    return Regime('Real images, trained twice', real=True, start='real')
+    return Regime('Real images only, as many steps', real=True, start='real')
   if match := _COUNTED.fullmatch(name):
     stem, use = f'synth_{match[1]}', match[2]
     count, images = int(match[1]), f'{int(match[1]):,} synthetic'
@@ -150,6 +151,38 @@ def images(name: str, sizes: Mapping[int, int]) -> int | None:
   if regime.count:
     return regime.count
   return sum(sizes[r] for r in regime.rounds) if all(r in sizes for r in regime.rounds) else None
+
+
+# MARK: How long a run trains
+
+
+def epoch_steps(images: int, batch_size: int, steps_per_call: int) -> int:
+  """Returns the optimiser steps of a pass over so many images: the nearest number of whole dispatches, at least one."""
+  return max(1, round(images / (batch_size * steps_per_call))) * steps_per_call
+
+
+def control_epoch_steps(
+  rounds: int,
+  round_images: int,
+  *,
+  epochs: int,
+  pretrain_epochs: int,
+  batch_size: int,
+  steps_per_call: int,
+) -> int:
+  """Returns the optimiser steps of an epoch of `CONTROL`.
+
+  All its epochs together take as many steps as the pretraining that it controls, rounded up to whole dispatches. There
+  are as many of them as of other trainings on real images, so that the best epoch is chosen among equally many.
+
+  Args:
+    rounds: of the run; the pretraining is on the first two, or on the only one.
+    round_images: synthetic images of each round.
+    epochs, pretrain_epochs, batch_size, steps_per_call: as in `config.classify`.
+  """
+  used = min(rounds, len(REGIMES[_CONTROLLED].rounds))
+  steps = (pretrain_epochs or epochs) * epoch_steps(used * round_images, batch_size, steps_per_call)
+  return -(-steps // (epochs * steps_per_call)) * steps_per_call
 
 
 # MARK: Which regimes a run trains

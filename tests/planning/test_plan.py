@@ -146,6 +146,7 @@ def test_regimes_take_the_steps_that_training_takes(config):
       'synth_r1_plus_real',
       'synth_60',
       'synth_60_plus_real',
+      'real_then_real',
     )
   }
   assert lengths == {
@@ -155,6 +156,7 @@ def test_regimes_take_the_steps_that_training_takes(config):
     'synth_r1_plus_real': (14, 1),
     'synth_60': (4, 1),
     'synth_60_plus_real': (15, 1),
+    'real_then_real': (6, 1),  # as many as on the 96 images of both rounds
   }
 
 

@@ -18,7 +18,7 @@ from fetal_jax.data.splits import Split
 from fetal_jax.runtime.devices import make_mesh
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.fingerprint import Fingerprint
-from fetal_jax.train import classify, initial, results
+from fetal_jax.train import classify, initial, regimes, results
 from fetal_jax.train import predictions as predictions_lib
 from fetal_jax.train.results import Normalisation, RunName
 from fetal_jax.train.synthetic_sets import SyntheticSets
@@ -123,6 +123,53 @@ def test_a_plan_holds_the_regimes_images_and_epochs(regime, images, epochs, tmp_
   assert made.folder == tmp_path / 'classify' / 'resnet50' / regime / 'seed_0'
   same = plan(make_config(epochs=9, pretrain_epochs=0, protocol='honest'), regime, tmp_path)
   assert same.epochs == 9
+
+
+@pytest.mark.parametrize('name', ['demo', 'smoke', 'subset', 'fast', 'paper'])
+def test_in_every_config_the_control_takes_as_many_steps_as_the_regime_that_it_controls(name, tmp_path):
+  config = config_lib.load_file(f'configs/{name}.py')
+  assert regimes.CONTROL in config.classify.regimes
+  num_classes, real = 6, 100
+  per_round = config.sample.per_class * num_classes
+  drawn = {
+    r: Source(
+      np.zeros((per_round, 1, 1, 1), np.uint8),
+      np.zeros(per_round, np.int32),
+      np.arange(per_round),
+      real=False,
+    )
+    for r in (1, 2)
+  }
+  about = records.make(
+    [f'i{k}' for k in range(real)],
+    np.zeros(real, np.int32),
+    ['p'] * real,
+    [f'c{k}' for k in range(num_classes)],
+  )
+  split = Split(train=np.arange(80), validation=np.arange(80, 90), test=np.arange(90, 100))
+  found = types.SimpleNamespace(
+    images=np.zeros((real, 1, 1, 1), np.uint8),
+    records=about,
+    split=split,
+    info=types.SimpleNamespace(split_hash='h'),
+  )
+
+  def steps(regime):
+    sets = SyntheticSets(drawn, {1: 'a', 2: 'b'})
+    return classify._plan(config, tmp_path, RunName('resnet50', regime, 0), found, sets, None).steps
+
+  pretraining = steps('synth_r12')
+  assert pretraining <= steps(regimes.CONTROL) <= 1.1 * pretraining
+  assert steps('synth_r12_then_real') == steps('real')
+
+
+def test_a_control_of_another_length_is_another_run(tmp_path):
+  config = make_config()
+  first = plan(config, regimes.CONTROL, tmp_path)
+  assert plan(config, 'real', tmp_path).control_epoch_steps is None
+  config.sample.per_class *= 2
+  assert plan(config, regimes.CONTROL, tmp_path).settings != first.settings
+  assert plan(config, 'real', tmp_path).settings == plan(make_config(), 'real', tmp_path).settings
 
 
 def test_the_settings_know_everything_that_decides_a_result(tmp_path):

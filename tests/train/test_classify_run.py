@@ -77,6 +77,7 @@ def test_an_epoch_is_a_whole_number_of_dispatches(tmp_path):
   assert plan(tmp_path).steps == 16
   assert plan(tmp_path, steps_per_call=3).epoch_steps == 3  # 1.33 dispatches
   assert plan(tmp_path, steps_per_call=8).epoch_steps == 8  # half a dispatch is one
+  assert plan(tmp_path, control_epoch_steps=7).steps == 28
 
 
 def test_regimes_share_their_keys_and_seeds_do_not(tmp_path):

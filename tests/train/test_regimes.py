@@ -84,7 +84,31 @@ def test_what_cannot_run_is_refused(values, words):
     regimes.check(config)
 
 
-def test_the_control_trains_twice_on_real_images_alone():
+@pytest.mark.parametrize(
+  ('rounds', 'epochs', 'pretrain_epochs', 'calls', 'steps'),
+  [
+    (
+      2,
+      5,
+      3,
+      1,
+      23,
+    ),  # 3 epochs of 600 images in batches of 16: 3 x 38 = 114 steps, in 5 equal epochs of 22.8
+    (3, 5, 3, 1, 23),  # pretraining is on the first two rounds
+    (1, 5, 3, 1, 12),  # 3 x 19 = 57
+    (2, 5, 0, 1, 38),  # 5 x 38 = 190
+    (2, 5, 3, 10, 30),  # 3 x 40 = 120, in dispatches of 10
+  ],
+)
+def test_the_control_takes_as_many_steps_as_the_pretraining_that_it_controls(
+  rounds, epochs, pretrain_epochs, calls, steps
+):
+  assert steps == regimes.control_epoch_steps(
+    rounds, 300, epochs=epochs, pretrain_epochs=pretrain_epochs, batch_size=16, steps_per_call=calls
+  )
+
+
+def test_the_control_goes_on_from_real_images_alone():
   assert (get(regimes.CONTROL).real, get(regimes.CONTROL).start) == (True, 'real')
   assert with_starts([regimes.CONTROL]) == ['real', regimes.CONTROL]
   assert rounds_needed([regimes.CONTROL], 2) == 0

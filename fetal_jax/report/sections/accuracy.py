@@ -35,8 +35,8 @@ _WHAT_REGIMES_ARE = {
   'synth_r1_plus_real': 'Real images and those of round 1 in one training set.',
   'synth_r12': 'The synthetic images of both rounds, no real one.',
   'synth_r12_then_real': 'Starts from the weights of the regime on both rounds, then trains on the real images.',
-  CONTROL: 'A control that the paper does not have: starts from the weights of the regime on real images, and trains on '
-  'them again. What of a gain is longer training.',
+  CONTROL: 'A control that the paper does not have: goes on from the weights of the regime on real images, for as many '
+  'optimiser steps as the pretraining on the synthetic images of both rounds takes.',
 }
 _PROTOCOLS = {
   'honest': 'The epoch was chosen on validation patients held out of training, never on the test set.',

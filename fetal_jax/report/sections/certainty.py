@@ -1,10 +1,12 @@
-"""How sure one can be: differences with intervals, tests, calibration, all scores, and accuracy by group of images."""
+"""How sure one can be: verdicts, differences with intervals, tests, calibration, all scores, and accuracy by group of images."""
 
 from fetal_jax.evaluate.comparisons import BASELINE
 from fetal_jax.evaluate.paired import RegimeComparison
+from fetal_jax.evaluate.verdict import Verdict
+from fetal_jax.report import verdicts
 from fetal_jax.report.estimates import difference_cell, mcnemar_cell, score_cell
-from fetal_jax.report.format import brackets, interval, points
-from fetal_jax.report.groups import with_start
+from fetal_jax.report.format import brackets, interval, percent, points
+from fetal_jax.report.groups import SCORES, mean_and_sd, with_start
 from fetal_jax.report.names import lower_first, model_title, order, regime_title
 from fetal_jax.report.page import DASH, Block, Cell, Fold, Section, Table, Text
 from fetal_jax.report.run import Run
@@ -18,6 +20,12 @@ _SCORES = {
   'auroc': ('AUROC', 1, 3),
   'brier': ('Brier score', 1, 3),
 }
+_FLAT = {True: 'converged', False: 'still rising', None: 'too few epochs'}
+_VERDICT_NOTE = (
+  'Percentage points with 95 % intervals, one model at a time and not corrected for their number. A verdict other than '
+  '"cannot be said" needs a control that took as many optimiser steps on real images alone, a training on real images '
+  'alone that has converged and beats every classifier of raw pixels, known patients, and three seeds (docs/verdicts.md).'
+)
 _GROUPINGS = {'machine': 'US machine', 'operator': 'Operator', 'brain_plane': 'Brain plane'}
 
 
@@ -27,6 +35,8 @@ def section(run: Run) -> Section | None:
   if every_score is None:
     return None
   blocks: list[Block] = []
+  if table := verdict_table(run):
+    blocks.append(table)
   changes = differences(run)
   if changes is None:
     blocks.append(
@@ -68,9 +78,45 @@ def longer_training(run: Run) -> str:
   title = lower_first(regime_title(control.regime, run.rounds))
   models = len(control.models)
   return (
-    f'{said} Against the control, real images trained on twice with nothing synthetic, "{title}" is '
+    f'{said} Against the control, which trains on real images alone instead of pretraining, "{title}" is '
     f'{points(control.value)} (95 % interval {interval(control)}), the mean over {models} model{"s" * (models > 1)}.'
   )
+
+
+def verdict_table(run: Run) -> Table | None:
+  """Shows the verdict on each model and on all, and what each rests on; None without a comparison."""
+  evidence, best = verdicts.evidence(run), verdicts.best_of_pixels(run)
+  if not evidence:
+    return None
+  pixels = f'raw pixels: {100 * best.accuracy:.1f} ({best.name})' if best else 'raw pixels: not known'
+  rows = []
+  for model, known in evidence.items():
+    control = run.comparisons.controls.get(model)
+    real = [one for one in run.runs if (one.model, one.regime) == (model, BASELINE)]
+    rows.append(
+      [
+        Cell(model_title(model)),
+        _verdict_cell(verdicts.of_model(run, model)),
+        difference_cell(control) if control else Cell(DASH, small='no control'),
+        Cell(DASH if known.steps is None else f'{known.steps:.2f}'),
+        Cell(percent(mean_and_sd(SCORES['accuracy'](one) for one in real)), small=pixels),
+        Cell(_FLAT[known.converged]),
+        Cell(str(known.seeds)),
+      ]
+    )
+  if len(evidence) > 1:
+    control = run.comparisons.control
+    mean = difference_cell(control) if control else Cell(DASH, small='no control')
+    rows.append([Cell('All, mean'), _verdict_cell(verdicts.of_all(run)), mean, *[Cell(DASH)] * 4])
+  columns = ['Model', 'Verdict', 'Against the control', 'Steps: control over regime']
+  columns += ['Real images only (%)', 'Its training', 'Seeds']
+  title = 'Verdict on synthetic data by model'
+  return Table('verdicts', title, columns, rows, [_VERDICT_NOTE], text_columns=2)
+
+
+def _verdict_cell(found: Verdict) -> Cell:
+  lacks = ', '.join(dict.fromkeys(verdicts.SHORT[lack] for lack in found.lacks))
+  return Cell(found.word.value, small=f'lacks: {lacks}' if lacks else '', best=not lacks)
 
 
 def differences(run: Run) -> Table | None:

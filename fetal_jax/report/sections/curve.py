@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fetal_jax.evaluate.curve import Change, CurvePoint, UseCurve
-from fetal_jax.report import paper
+from fetal_jax.evaluate.verdict import Lack, Verdict, Word
+from fetal_jax.report import paper, verdicts
 from fetal_jax.report.charts import GREEN, ORANGE, PURPLE, SKY, VERMILION, Theme, chart, new_axes
 from fetal_jax.report.estimates import difference_cell, score_cell
 from fetal_jax.report.format import interval, points
@@ -24,6 +25,12 @@ _TITLES = {
   'then_real': 'Pretrained on synthetic images, fine-tuned on real ones',
   'plus_real': 'Synthetic images mixed into real ones',
 }
+_WORDS = {
+  Word.HELPED: 'test accuracy rises with their number:',
+  Word.HURT: 'test accuracy falls with their number:',
+  Word.NO_DIFFERENCE: 'test accuracy was not shown to change with their number:',
+  Word.CANNOT_SAY: 'whether test accuracy changes with their number cannot be said; measured:',
+}
 _WITH = {
   'synthetic': 'with synthetic images alone',
   'then_real': 'with pretraining on synthetic images and fine-tuning on real ones',
@@ -35,7 +42,7 @@ def section(run: Run) -> Section | None:
   """Tells what the number of synthetic images changes; None without a curve."""
   if not run.curve:
     return None
-  blocks: list[Block] = [Text(sentence(run.curve))]
+  blocks: list[Block] = [Text(sentence(run))]
   if longer := longer_training(run):
     blocks.append(Text(longer, callout=True))
   blocks.append(Pictures([picture(run.curve, use) for use in run.curve]))
@@ -46,14 +53,16 @@ def section(run: Run) -> Section | None:
 # MARK: Sentences
 
 
-def sentence(curves: Mapping[str, UseCurve]) -> str:
+def sentence(run: Run) -> str:
   """Says whether accuracy rises with the number of images, from the fewest to the most that all models have."""
-  clauses = []
-  for use, found in curves.items():
+  clauses, lacks = [], dict[Lack, None]()
+  for use, found in (run.curve or {}).items():
     if change := found.overall.more:
       known = '95 % interval over patients ' if change.low is not None else ''
+      judged = verdicts.of_curve(run, use)
+      lacks |= dict.fromkeys(judged.lacks)
       clause = (
-        f'{_WITH[use]}, test accuracy {_verdict(change)} with their number: {points(change.value)} from '
+        f'{_WITH[use]}, {_WORDS[judged.word]} {points(change.value)} from '
         f'{change.start:,} to {change.end:,} images ({known}{interval(change)}; {_models(change)})'
       )
       if some := found.overall.some:
@@ -62,15 +71,10 @@ def sentence(curves: Mapping[str, UseCurve]) -> str:
   if not clauses:
     return 'Whether more synthetic images help cannot be said for all models together: they share no two numbers or no seed.'
   text = '; '.join(clauses)
-  return f'{text[0].upper()}{text[1:]}.'
-
-
-def _verdict(change: Change) -> str:
-  if change.low is None or change.high is None:
-    return 'cannot be said to change'
-  if change.low > 0:
-    return 'rises'
-  return 'falls' if change.high < 0 else 'was not shown to change'
+  text = f'{text[0].upper()}{text[1:]}.'
+  if not lacks:
+    return text
+  return f'{text} Missing for a verdict: {verdicts.missing(Verdict(Word.CANNOT_SAY, tuple(lacks)), "the fewest images")}.'
 
 
 def _models(change: Change) -> str:

@@ -2,8 +2,9 @@
 
 import pathlib
 
-from fetal_jax.evaluate.comparisons import PairedDifference
 from fetal_jax.evaluate.paired import RegimeComparison
+from fetal_jax.evaluate.verdict import Word
+from fetal_jax.report import verdicts
 from fetal_jax.report.estimates import changed, difference_cell, mcnemar_cell, score_cell
 from fetal_jax.report.groups import with_start
 from fetal_jax.report.names import model_title, regime_title
@@ -18,12 +19,20 @@ _SHEETS = {
 }
 
 
+_HEADS = {
+  Word.HELPED: 'The filter helped',
+  Word.HURT: 'The filter hurt',
+  Word.NO_DIFFERENCE: 'No difference by the filter was shown',
+  Word.CANNOT_SAY: 'Whether the filter helped cannot be said',
+}
+
+
 def section(run: Run, workdir: pathlib.Path) -> Section | None:
   """Tells what the filter did; None where neither it nor its regimes have run."""
   if run.filter is None:
     return None
   kept = run.filter.kept
-  blocks: list[Block] = [Text(did_it_help(run.filter.planned))]
+  blocks: list[Block] = [Text(did_it_help(run))]
   if kept:
     blocks.append(Text(rule(kept)))
   if effect := changes(run):
@@ -35,8 +44,9 @@ def section(run: Run, workdir: pathlib.Path) -> Section | None:
   return Section('filter', 'Quality filter', blocks, nav='Filter')
 
 
-def did_it_help(planned: PairedDifference | None) -> str:
-  """Says what the comparison that was fixed beforehand found, with its interval."""
+def did_it_help(run: Run) -> str:
+  """Gives the verdict of the comparison that was fixed beforehand, what it lacks, and what was measured."""
+  planned, found = run.filter.planned if run.filter else None, verdicts.of_filter(run)
   if planned is None:
     return (
       'Whether the filter helped cannot be said: no model has predictions of a regime on the kept images and of the same '
@@ -49,13 +59,11 @@ def did_it_help(planned: PairedDifference | None) -> str:
     'plus_real': (f'mixing {images} with the real ones', 'mixing in all of them'),
   }[str(regimes_lib.use(planned.regime))]
   change = f'{what} {changed(planned, against)}'
-  if planned.low is None or planned.high is None:
-    return f'Whether the filter helped cannot be said: {change}.'
-  if planned.low > 0:
-    return f'The filter helped: {change}.'
-  if planned.high < 0:
-    return f'The filter hurt: {change}.'
-  return f'No difference by the filter could be shown: {change}.'
+  if not found.lacks:
+    return f'{_HEADS[found.word]}: {change}.'
+  return (
+    f'{_HEADS[found.word]}: {verdicts.missing(found, "the same without the filter")}. Measured: {change}.'
+  )
 
 
 def rule(kept: Kept) -> str:

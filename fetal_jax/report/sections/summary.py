@@ -1,7 +1,10 @@
-"""The page's opening: what was done, whether synthetic data helped, whether anything was copied, and the main figures."""
+"""The page's opening: what was done, the verdict on synthetic data, whether anything was copied, and the main figures."""
 
 import math
 
+from fetal_jax.evaluate.comparisons import PairedDifference
+from fetal_jax.evaluate.verdict import Lack, Word
+from fetal_jax.report import verdicts
 from fetal_jax.report.estimates import changed
 from fetal_jax.report.format import interval, points
 from fetal_jax.report.groups import groups, mean_accuracy
@@ -11,6 +14,12 @@ from fetal_jax.report.run import Run, num_images
 from fetal_jax.report.sections import copies
 
 _QUESTIONS = ('What was done', 'Did synthetic data help?', 'Was anything copied?')
+_HEADS = {
+  Word.HELPED: 'Synthetic data helped',
+  Word.HURT: 'Synthetic data hurt',
+  Word.NO_DIFFERENCE: 'No difference by synthetic data was shown',
+  Word.CANNOT_SAY: 'Whether synthetic data helped cannot be said',
+}
 _WAYS = {
   'synth_r12_then_real': 'starting from synthetic images of both rounds and fine-tuning on real ones',
   'synth_r1_then_real': 'starting from synthetic images of round 1 and fine-tuning on real ones',
@@ -41,9 +50,9 @@ def tiles(run: Run) -> list[tuple[str, str]]:
   found = []
   if best := best_of_all(run):
     found.append((f'{100 * best[2]:.1f} %', f'best test accuracy ({model_title(best[0])})'))
-  if planned := run.comparisons.planned:
-    label = f'from synthetic data, mean over models; 95 %: {interval(planned)}'
-    found.append((points(planned.value), label))
+  if change := run.comparisons.control or run.comparisons.planned:
+    label = f'with synthetic data, against {_against(run)}, mean over models; 95 %: {interval(change)}; '
+    found.append((points(change.value), label + f'verdict: {verdicts.of_all(run).word.value}'))
   if drawn := sum(map(num_images, run.rounds)):
     found.append((f'{drawn:,}', 'synthetic images drawn'))
   if run.data:
@@ -63,25 +72,52 @@ def best_of_all(run: Run) -> tuple[str, str, float] | None:
 
 
 def did_it_help(run: Run) -> str:
-  """Says what the comparison that was fixed beforehand found, with its interval."""
+  """Gives the verdict of the comparison that was fixed beforehand, what it lacks, and what was measured."""
   planned, control = run.comparisons.planned, run.comparisons.control
   if planned is None:
     return (
       'Whether synthetic data helped cannot be said: no model has predictions on real images alone and in one of the '
       'regimes that use synthetic and real ones.'
     )
-  change = f'{_WAYS[planned.regime]} {changed(planned, "real images alone")}'
+  found = verdicts.of_all(run)
+  change = f'{_WAYS[planned.regime]} {changed(control or planned, _against(run))}'
   if control is not None:
-    change += f', and by {points(control.value)} ({interval(control)}) against training twice on real images'
-  if planned.low is None or planned.high is None:
-    return f'Whether synthetic data helped cannot be said: {change}.'
-  if planned.low > 0 and control is not None and (control.low is None or control.low <= 0):
-    return f'That synthetic data helped more than longer training does could not be shown: {change}.'
-  if planned.low > 0:
-    return f'Synthetic data helped: {change}.'
-  if planned.high < 0:
-    return f'Synthetic data hurt: {change}.'
-  return f'No difference by synthetic data could be shown: {change}.'
+    change += (
+      f'; against real images alone, which take fewer steps, by {points(planned.value)} ({interval(planned)})'
+    )
+  about = _about(run, control or planned)
+  if not found.lacks:
+    return f'{_HEADS[found.word]}: {change}.{about}'
+  each = {model: verdicts.of_model(run, model) for model in planned.models}
+  lacks = verdicts.missing(found, 'the control', each)
+  return f'{_HEADS[found.word]}: {lacks}. Measured: {change}.{about}'
+
+
+def _against(run: Run) -> str:
+  """Returns what the comparison that was fixed beforehand is against."""
+  if run.comparisons.control is None:
+    return 'real images alone'
+  if {Lack.CONTROL, Lack.FEWER_STEPS} & set(verdicts.of_all(run).lacks):
+    return 'longer training on real images alone'
+  return 'as many optimiser steps on real images alone'
+
+
+def _about(run: Run, found: PairedDifference) -> str:
+  """Says what the interval of a comparison is about, and what it is not about; '' where there is none."""
+  if found.low is None or found.high is None:
+    return ''
+  if run.data is None or not run.data.patients_known:
+    said = ' The interval is about images like these: the patients are unknown.'
+  elif overlap := run.data.test_patient_overlap:
+    said = (
+      f' The interval is about patients like these, and {100 * overlap:.0f} % of the test images show one who is also in '
+      'training: it says little of new ones.'
+    )
+  else:
+    said = ' The interval is about new patients like these.'
+  if any(one.protocol == 'paper' for one in run.runs):
+    said += ' Every epoch was chosen on the test images.'
+  return f'{said} It is not about other models, or about training the generator again.'
 
 
 def what_was_done(run: Run) -> str:

@@ -85,7 +85,39 @@ def test_details_are_behind_their_titles(run):
   assert [block.title for block in blocks if isinstance(block, Fold)] == [
     'All scores with their intervals', "McNemar's test", 'By US machine, operator and brain plane'
   ]  # fmt: skip
-  assert blocks[0].id == 'differences'
+  assert [block.id for block in blocks[:1]] == ['verdicts']
+  assert 'differences' in [getattr(block, 'id', '') for block in blocks]
+
+
+def test_verdicts_by_model_and_what_they_rest_on():
+  found = fake_run.comparisons(
+    planned=fake_run.difference(0.05, 0.02, 0.08),
+    control=fake_run.difference(0.021, 0.004, 0.038, baseline='real_then_real'),
+  )
+  run = fake_run.sound('synth_r12_then_real', 'real_then_real', comparisons=found)
+  table = certainty.verdict_table(run)
+  assert [[cell.text for cell in row] for row in table.rows] == [
+    ['ResNet50', 'helped', '+2.1', '1.00', '90.0 ± 0.0', 'converged', '3'],
+    ['ViT-B/32', 'helped', '+2.1', '1.00', '90.0 ± 0.0', 'converged', '3'],
+    ['All, mean', 'helped', '+2.1', '–', '–', '–', '–'],
+  ]
+  assert table.rows[0][4].small == 'raw pixels: 70.0 (random forest)'
+  assert table.rows[0][1].small == ''
+
+
+def test_a_verdict_that_lacks_something_says_what():
+  found = fake_run.comparisons(
+    planned=fake_run.difference(0.05, 0.02, 0.08, models=('resnet50',), seeds=(0,))
+  )
+  run = fake_run.sound('synth_r12_then_real', models=('resnet50',), comparisons=found, pixel_baselines=None)
+  (row,) = certainty.verdict_table(run).rows
+  assert (row[1].text, row[1].small) == ('cannot be said', 'lacks: control, raw pixels, seeds')
+  assert (row[2].text, row[2].small, row[3].text) == ('–', 'no control', '–')
+  assert row[4].small == 'raw pixels: not known'
+
+
+def test_without_a_comparison_there_is_no_table_of_verdicts():
+  assert certainty.verdict_table(fake_run.make()) is None
 
 
 def test_without_real_images_only_scores_are_left(tmp_path):

@@ -1,5 +1,6 @@
 """The sentence, the tables and the charts of accuracy by number of synthetic images."""
 
+import msgspec
 import numpy as np
 import pytest
 from helpers import fake_predictions, fake_run
@@ -17,13 +18,15 @@ def _right(n):
   return fake_predictions.right_or_wrong(np.arange(40) < n, PATIENTS)
 
 
-def _run(models, sizes=None, *, seeds=(0,), runs=()):
+def _run(models, sizes=None, *, seeds=(0, 1, 2), runs=()):
   predictions = {
     model: {regime: dict.fromkeys(seeds, _right(n)) for regime, n in right.items()}
     for model, right in models.items()
   }
   found = curves.curve(predictions, {1: 48, 2: 48} if sizes is None else sizes, [])
-  return fake_run.make(curve=found, runs=list(runs))
+  known = {'runs': list(runs)} if runs else {}
+  regimes = {regime for right in models.values() for regime in right} - {'real'}
+  return fake_run.sound(*sorted(regimes), models=tuple(models), seeds=seeds, curve=found, **known)
 
 
 def _trained(regime, steps, start=None):
@@ -35,22 +38,25 @@ def _trained(regime, steps, start=None):
   [
     (
       (4, 20, 32),
-      'rises with their number: +70.0 points from 12 to 96 images (95 % interval over patients +',
+      'test accuracy rises with their number: +70.0 points from 12 to 96 images (95 % interval over patients +',
     ),
-    ((32, 20, 4), 'falls with their number: −70.0 points from 12 to 96 images'),
-    ((20, 36, 20), 'was not shown to change with their number: +0.0 points from 12 to 96 images'),
+    ((32, 20, 4), 'test accuracy falls with their number: −70.0 points from 12 to 96 images'),
+    (
+      (20, 36, 20),
+      'test accuracy was not shown to change with their number: +0.0 points from 12 to 96 images',
+    ),
   ],
 )
 def test_whether_more_images_help_is_the_last_against_the_first(right, said):
   run = _run({'resnet50': dict(zip(('synth_12', 'synth_r1', 'synth_r12'), right, strict=True))})
-  text = curve.sentence(run.curve)
-  assert text.startswith(f'With synthetic images alone, test accuracy {said}')
+  text = curve.sentence(run)
+  assert text.startswith(f'With synthetic images alone, {said}')
   assert text.endswith('; ResNet50).')
 
 
 def test_what_none_gives_stands_beside():
   right = {'real': 30, 'synth_r1_then_real': 20, 'synth_r12_then_real': 32}
-  text = curve.sentence(_run({'a': right, 'b': right}).curve)
+  text = curve.sentence(_run({'a': right, 'b': right}))
   assert text.startswith(
     'With pretraining on synthetic images and fine-tuning on real ones, test accuracy rises'
   )
@@ -58,12 +64,25 @@ def test_what_none_gives_stands_beside():
   assert 'mean over 2 models), and +5.0 points from none (' in text
 
 
+def test_a_rise_with_more_steps_is_no_verdict():
+  right = {'a': {'synth_12': 4, 'synth_r1': 20, 'synth_r12': 32}}
+  found = _run(right)
+  runs = [msgspec.structs.replace(one, steps=50) if one.regime == 'synth_12' else one for one in found.runs]
+  text = curve.sentence(msgspec.structs.replace(found, runs=runs))
+  assert 'with synthetic images alone, whether test accuracy changes' in text.lower()
+  assert text.endswith(' Missing for a verdict: the fewest images took fewer optimiser steps.')
+
+
 def test_one_patient_gives_no_interval_and_no_claim():
   one = fake_predictions.right_or_wrong([1, 0, 1], ['x', 'x', 'x'])
   predictions = {'a': {regime: {0: one} for regime in ('synth_12', 'synth_r1', 'synth_r12')}}
   found = curves.curve(predictions, {1: 48, 2: 48}, [])
-  assert 'cannot be said to change with their number: +0.0 points' in curve.sentence(found)
-  assert 'no interval: one patient only' in curve.sentence(found)
+  text = curve.sentence(fake_run.sound('synth_12', 'synth_r1', 'synth_r12', models=('a',), curve=found))
+  assert 'whether test accuracy changes with their number cannot be said; measured: +0.0 points' in text
+  assert 'no interval: one patient only' in text
+  assert text.endswith(
+    ' Missing for a verdict: the comparison has no interval; there are fewer than 3 seeds.'
+  )
   charts.svg(curve.figure, _lines(found), {}, ['a'], theme=charts.DARK)
 
 
@@ -75,7 +94,7 @@ def test_models_without_two_numbers_in_common_have_no_sentence_together():
     },
     {},
   )
-  assert 'share no two numbers' in curve.sentence(run.curve)
+  assert 'share no two numbers' in curve.sentence(run)
   table = curve.table(run, 'synthetic')
   assert [cell.text for cell in table.rows[0]] == ['a', '10.0', '12.5', '15.0', '–', '–', '+5.0']
 

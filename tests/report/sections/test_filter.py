@@ -6,6 +6,7 @@ from helpers import fake_run, fake_workdir
 
 from fetal_jax.report import run as run_lib
 from fetal_jax.report.page import Pictures, Table, Text
+from fetal_jax.report.run import FilterResults
 from fetal_jax.report.sections import filter as filtering
 from fetal_jax.train.kept import Rule
 
@@ -69,13 +70,18 @@ def test_what_changed_is_what_was_compared(run):
   )
 
 
+def _said(planned, *regimes, **known):
+  found = FilterResults(kept=None, planned=planned, models={})
+  return filtering.did_it_help(fake_run.sound(*regimes, filter=found, **known))
+
+
 @pytest.mark.parametrize(
   ('low', 'high', 'said'),
   [
     (0.01, 0.04, 'The filter helped: '),
     (-0.04, -0.01, 'The filter hurt: '),
-    (-0.01, 0.03, 'No difference by the filter could be shown: '),
-    (None, None, 'Whether the filter helped cannot be said: '),
+    (-0.01, 0.03, 'No difference by the filter was shown: '),
+    (None, None, 'Whether the filter helped cannot be said: the comparison has no interval. Measured: '),
   ],
 )
 @pytest.mark.parametrize(
@@ -88,9 +94,21 @@ def test_what_changed_is_what_was_compared(run):
 )  # fmt: skip
 def test_did_it_help(low, high, said, regime, what, against):
   why = 'one patient only' if low is None else ''
-  text = filtering.did_it_help(fake_run.difference(0.02, low, high, regime=regime, why=why))
+  before = regime.replace('_kept', '')
+  text = _said(fake_run.difference(0.02, low, high, baseline=before, regime=regime, why=why), before, regime)
   assert text.startswith(
     f'{said}{what} changed the test accuracy by +2.0 points against {against} all of them ('
+  )
+
+
+def test_a_loss_with_fewer_steps_is_no_verdict():
+  pair = ('synth_r12', 'synth_r12_kept')
+  loss = fake_run.difference(-0.02, -0.03, -0.01, baseline=pair[0], regime=pair[1])
+  found = fake_run.sound(*pair, filter=FilterResults(kept=None, planned=loss, models={}))
+  runs = [msgspec.structs.replace(one, steps=60) if one.regime == pair[1] else one for one in found.runs]
+  assert filtering.did_it_help(msgspec.structs.replace(found, runs=runs)).startswith(
+    'Whether the filter helped cannot be said: the same without the filter took more optimiser steps, which may be the '
+    'cause. Measured: '
   )
 
 
