@@ -12,11 +12,13 @@ from fetal_jax.data import rounds as rounds_lib
 from fetal_jax.data.rounds import Manifest, Round
 from fetal_jax.evaluate import comparisons as comparisons_lib
 from fetal_jax.evaluate import curve as curve_lib
+from fetal_jax.evaluate import pixel_baselines as pixel_baselines_lib
 from fetal_jax.evaluate import results as evaluation_lib
 from fetal_jax.evaluate import sweep_results
 from fetal_jax.evaluate.comparisons import Comparisons, PairedDifference
 from fetal_jax.evaluate.curve import UseCurve
 from fetal_jax.evaluate.paired import RegimeComparison
+from fetal_jax.evaluate.pixel_baselines import PixelBaseline
 from fetal_jax.evaluate.results import Evaluation
 from fetal_jax.evaluate.sweep_results import Recommended, SweepResults
 from fetal_jax.report import classifier_runs
@@ -76,6 +78,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     curve: by use of synthetic images, see `evaluate.curve.curve`.
     filter, evaluation, sweep, recommended: what these stages found; None where they have not run.
     missing: sentences.
+    pixel_baselines: classifiers of raw pixels; None where they have not been trained on the data that are there.
   """
 
   name: str
@@ -95,6 +98,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
   sweep: SweepResults | None
   recommended: Recommended | None
   missing: list[str]
+  pixel_baselines: list[PixelBaseline] | None = None
 
 
 def read(workdir: PathLike) -> Run:
@@ -116,6 +120,7 @@ def read(workdir: PathLike) -> Run:
   hashes = {str(one.number): one.hash for one in rounds}
   here = Here(
     split_hash=data.split_hash if data else None,
+    image_size=data.image_size if data else None,
     test=prepared_data.records.take(prepared_data.split.test) if prepared_data else None,
     rounds=hashes,
   )
@@ -145,6 +150,7 @@ def read(workdir: PathLike) -> Run:
       sweep=_found(sweep_results.read, workdir),
       recommended=_found(sweep_results.read_recommended, workdir),
       missing=missing,
+      pixel_baselines=_read_pixel_baselines(workdir, prepared_data, missing),
     )
   )
 
@@ -221,6 +227,20 @@ def _read_data(workdir: pathlib.Path, missing: list[str]) -> prepared.Prepared |
 
 def _summary(data: prepared.Prepared) -> Data:
   return Data(**{key: getattr(data.info, key) for key in Data.__struct_fields__})
+
+
+def _read_pixel_baselines(
+  workdir: pathlib.Path, data: prepared.Prepared | None, missing: list[str]
+) -> list[PixelBaseline] | None:
+  """Returns the classifiers of raw pixels that were trained on the data that are there."""
+  if data is None:
+    return None
+  found = _found(pixel_baselines_lib.read, workdir)
+  if found and found.is_of(data.info):
+    return found.baselines
+  problem = 'is about other images than those that are there' if found else 'is missing'
+  missing.append(f'Classifiers of raw pixels: evaluate/baselines.json {problem}; run --stage=report.')
+  return None
 
 
 def _read_rounds(workdir: pathlib.Path, missing: list[str]) -> list[Round]:

@@ -1,6 +1,10 @@
 """Records of a run, for tests of the report that need no workdir."""
 
+from helpers import tiny
+
 from fetal_jax.evaluate.comparisons import Comparisons, PairedDifference
+from fetal_jax.evaluate.intervals import Estimate
+from fetal_jax.evaluate.pixel_baselines import PixelBaseline
 from fetal_jax.evaluate.results import (
   Agreement,
   CopiesAudit,
@@ -15,7 +19,7 @@ from fetal_jax.evaluate.results import (
 )
 from fetal_jax.evaluate.scores import Bin, ClassScores, Scores
 from fetal_jax.report.classifier_runs import ClassifierRun
-from fetal_jax.report.run import Run
+from fetal_jax.report.run import Data, Run
 
 _SCORES = FidelityScores(
   n_real=60, n_fake=60, fid=1.0, kid=0.1, kid_sd=0.01, kid_subset_size=20, precision=0.5, recall=0.5, density=0.5,
@@ -37,6 +41,28 @@ def make(**known) -> Run:
 
 def comparisons(planned=None, control=None, models=None, groups=None) -> Comparisons:
   return Comparisons(planned=planned, control=control, models=models or {}, groups=groups or {})
+
+
+def data(**changes) -> Data:
+  """Returns the data of a split without patients on both sides."""
+  about = tiny.split_file()
+  return Data(**{key: getattr(about, key) for key in Data.__struct_fields__} | changes)
+
+
+def planes(image_size=128) -> Data:
+  """Returns data of FETAL_PLANES_DB, by default of the paper's size."""
+  return data(source='fetal_planes_db', image_size=image_size)
+
+
+def pixels(**accuracies) -> list[PixelBaseline]:
+  """Returns classifiers of raw pixels, 32 px: {name with _ for a blank: accuracy}; balanced is half of it."""
+  return [
+    PixelBaseline(
+      name=name.replace('_', ' '), side=32, accuracy=accuracy, balanced_accuracy=accuracy / 2,
+      intervals={'accuracy': Estimate(accuracy, accuracy - 0.04, accuracy + 0.04)},
+    )
+    for name, accuracy in accuracies.items()
+  ]  # fmt: skip
 
 
 def difference(
