@@ -134,7 +134,7 @@ def test_the_report_is_written_and_self_contained(workdir):
   for number in (1, 2):  # of the data; classifiers have the paper's numbers where the data are the paper's
     assert f'Table {number}' in page
   assert 'table-vit_b_32' in page
-  assert 'ViT-B/32 (reduced: ' in page
+  assert 'ViT-B/32 (reduced, ' in page
   assert 'http-equiv="refresh"' not in page
   assert '<script src' not in page
   assert '<link rel="stylesheet"' not in page

@@ -13,12 +13,7 @@ if TYPE_CHECKING:
   from matplotlib.lines import Line2D
 
 NO_NETWORK = 'raw pixels, no network'
-_DASHES = (  # of the lines of a chart, one each
-  (0, (1, 3)),
-  (0, (1, 1)),
-  (0, (4, 2)),
-  (0, (6, 2, 1, 2)),
-)
+_DASHES = ((0, (1, 4)), (0, (2, 2)), (0, (6, 2)), (0, (8, 2, 1, 2)))  # of the lines of a chart, one each
 
 
 def rows(run: Run, columns: list[str], shown: dict[str, str]) -> list[list[Cell]]:

@@ -36,9 +36,9 @@ def standing(run: Run, model: str) -> Standing:
 
 
 def beside(run: Run, model: str) -> str:
-  """Returns what stands beside the title of a model: 'reduced: 0.14 M parameters, 32 px', or '' for a full-size one."""
+  """Returns what stands beside the title of a model: 'reduced, 0.14 M parameters, 32 px', or '' for a full-size one."""
   runs = [one for one in _of(run, model) if one.reduced]
-  return f'reduced: {_parameters(runs)}{_pixels(run)}' if runs else ''
+  return f'reduced, {_parameters(runs)}{_pixels(run)}' if runs else ''
 
 
 def titled(run: Run, model: str) -> str:
@@ -53,14 +53,14 @@ def title_cell(run: Run, model: str, small: str = '') -> Cell:
 
 
 def summed(run: Run) -> str:
-  """Returns what stands beside the number of classifiers: 'reduced: 0.015 to 0.14 M parameters, 32 px'; '' if none is."""
+  """Returns what stands beside the number of classifiers: 'reduced, 0.015 to 0.14 M parameters, 32 px'; '' if none is."""
   models = groups(run.runs)
   reduced = [model for model in models if beside(run, model)]
   if not reduced:
     return ''
   runs = [one for model in reduced for one in _of(run, model) if one.reduced]
   which = 'reduced' if len(reduced) == len(models) else f'{len(reduced)} of them reduced'
-  return f'{which}: {_parameters(runs)}{_pixels(run)}'
+  return f'{which}, {_parameters(runs)}{_pixels(run)}'
 
 
 def _of(run: Run, model: str) -> list[ClassifierRun]:

@@ -39,8 +39,8 @@ def test_larger_ones_without_golden_files_have_the_sizes_of_their_constructors(m
   assert classifier_runs.PUBLISHED[model] == sum(leaf.size for leaf in jax.tree.leaves(shapes['params']))
 
 
-def test_every_model_has_its_published_size():
-  assert set(classifier_runs.PUBLISHED) == set(models.CLASSIFIERS)
+def test_sizes_are_of_networks_that_are_there():
+  assert set(classifier_runs.PUBLISHED) <= set(models.CLASSIFIERS)
 
 
 @pytest.mark.parametrize(

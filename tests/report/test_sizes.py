@@ -36,11 +36,11 @@ def test_where_the_papers_figures_stand(runs, about, model, where):
 
 def test_reduced_networks_say_so_with_their_parameters():
   run = _run(SMALL, TINY, about=planes(32))
-  assert sizes.beside(run, 'vit_b_32') == 'reduced: 0.142 M parameters, 32 px'
-  assert sizes.titled(run, 'resnet50') == 'ResNet50 (reduced: 0.0153 M parameters, 32 px)'
-  assert sizes.summed(run) == 'reduced: 0.0153 to 0.142 M parameters, 32 px'
+  assert sizes.beside(run, 'vit_b_32') == 'reduced, 0.142 M parameters, 32 px'
+  assert sizes.titled(run, 'resnet50') == 'ResNet50 (reduced, 0.0153 M parameters, 32 px)'
+  assert sizes.summed(run) == 'reduced, 0.0153 to 0.142 M parameters, 32 px'
   cell = sizes.title_cell(run, 'resnet50', 'one seed')
-  assert (cell.text, cell.small) == ('ResNet50', 'one seed; reduced: 0.0153 M parameters, 32 px')
+  assert (cell.text, cell.small) == ('ResNet50', 'one seed; reduced, 0.0153 M parameters, 32 px')
 
 
 def test_full_size_networks_have_their_title_alone():
@@ -48,9 +48,9 @@ def test_full_size_networks_have_their_title_alone():
   assert sizes.beside(run, 'resnet50') == sizes.summed(run) == ''
   assert sizes.titled(run, 'resnet50') == sizes.title_cell(run, 'resnet50').text == 'ResNet50'
   assert sizes.title_cell(run, 'resnet50').small == ''
-  assert sizes.summed(_run(FULL, SMALL)) == '1 of them reduced: 0.142 M parameters'
+  assert sizes.summed(_run(FULL, SMALL)) == '1 of them reduced, 0.142 M parameters'
 
 
 def test_what_is_not_known_is_said():
   run = _run(classifier('real', model='resnet50', reduced=True), about=planes(32))
-  assert sizes.beside(run, 'resnet50') == 'reduced: parameters not known, 32 px'
+  assert sizes.beside(run, 'resnet50') == 'reduced, parameters not known, 32 px'

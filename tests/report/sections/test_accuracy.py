@@ -56,7 +56,7 @@ def test_the_papers_figures_stand_apart_from_those_of_reduced_networks():
   table = accuracy.overview(make(runs=[*_runs('resnet50', real=(0.9,)), small], data=planes()))
   assert table.columns[-1] == 'Paper: full size, 128 px, its own split'
   swin, resnet = table.rows
-  assert (swin[0].text, swin[0].small) == ('Swin-T', 'reduced: 0.14 M parameters, 128 px')
+  assert (swin[0].text, swin[0].small) == ('Swin-T', 'reduced, 0.14 M parameters, 128 px')
   assert (swin[1].text, swin[1].small) == ('60.0', '')
   assert (swin[-1].text, swin[-1].small) == ('89.9', 'real images; best of its regimes 93.1')
   assert (resnet[1].small, resnet[-1].text) == ('paper 92.0', '–')

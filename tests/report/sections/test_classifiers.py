@@ -94,7 +94,7 @@ def test_only_known_figures_of_the_paper_stand_by_class():
 def test_the_papers_accuracies_stand_last_where_networks_are_reduced():
   runs = [_one('real', 0, 0.90, reduced=True, parameters=15_264)]
   table = _table(make(runs=runs, data=planes(32)))
-  assert table.title == 'Table 5 · ResNet50 (reduced: 0.0153 M parameters, 32 px)'
+  assert table.title == 'Table 5 · ResNet50 (reduced, 0.0153 M parameters, 32 px)'
   assert table.columns[-1] == 'Paper: full size, 128 px, its own split'
   assert 'Paper: accuracy' not in table.columns
   assert [row[-1].text for row in table.rows] == ['92.0']  # what was not run is not shown
