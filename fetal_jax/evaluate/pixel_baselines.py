@@ -31,7 +31,7 @@ from fetal_jax.train import predictions
 LARGEST_SIDE = 64
 _TREES = 300
 _ITERATIONS = (
-  100  # of logistic regression: on 863 planes of 64 px 0.5 points from its optimum, which takes 219
+  100  # of logistic regression: on 863 planes of 64 px within 0.5 points of its optimum, which takes 219
 )
 _SEED = 0  # of the random forest
 _REMEDY = 'delete it and run --stage=report again'
