@@ -15,9 +15,9 @@ from PIL import Image
 from fetal_jax.data import prepare, rounds
 from fetal_jax.data import prepared as prepared_lib
 from fetal_jax.data.rounds import manifest as manifest_lib
+from fetal_jax.evaluate import pixel_baselines, sweep_results
 from fetal_jax.evaluate import results as evaluation_lib
 from fetal_jax.evaluate import stage as evaluate_stage
-from fetal_jax.evaluate import sweep_results
 from fetal_jax.export import select
 from fetal_jax.report.sections import images
 from fetal_jax.runtime import run as run_lib
@@ -197,6 +197,7 @@ READERS = {
   'config.json': run_lib.read,
   'logs/stages.json': run_lib.read_accounts,
   'data/split.json': prepared_lib.read_info,
+  'evaluate/baselines.json': pixel_baselines.read,
   'evaluate/results.json': evaluation_lib.read,
   'sweep/results.json': sweep_results.read,
   'sweep/recommended.json': sweep_results.read_recommended,

@@ -16,7 +16,7 @@ from fetal_jax import config as config_lib
 from fetal_jax.data import prepared
 from fetal_jax.data import rounds as rounds_lib
 from fetal_jax.data.rounds import Round
-from fetal_jax.evaluate import fidelity, leakage, results
+from fetal_jax.evaluate import fidelity, leakage, pixel_baselines, results
 from fetal_jax.evaluate import judge as judges
 from fetal_jax.evaluate.copies import audit
 from fetal_jax.evaluate.encoders import Encoder
@@ -33,19 +33,28 @@ Labels = Int[np.ndarray, ' n']
 
 
 def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
-  """Judges all finished synthetic rounds of a run together.
+  """Tells what classifiers of raw pixels reach, then judges all finished synthetic rounds of a run together.
 
-  Leaves in `evaluate/`: `results.json` (`results.Evaluation`), and `pairs_pixel.png` and `pairs_feature.png`, the
-  closest pairs of synthetic and training images in both spaces.
+  Leaves in `evaluate/`: `baselines.json` (`pixel_baselines.Baselines`), `results.json` (`results.Evaluation`), and
+  `pairs_pixel.png` and `pairs_feature.png`, the closest pairs of synthetic and training images in both spaces.
 
   Returns:
     Whether there was anything to do.
 
   Raises:
-    UserError: rounds or the judging classifier are missing, or something was trained on another split.
+    UserError: no data are prepared, or something was trained on another split.
   """
-  workdir, evaluate = pathlib.Path(workdir), config.evaluate
-  data, rounds = prepared.load(workdir), find_rounds(workdir)
+  has_baselines = pixel_baselines.ensure(config, workdir)
+  return _judge_rounds(config, pathlib.Path(workdir)) or has_baselines
+
+
+def _judge_rounds(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
+  """Judges the synthetic rounds, if there are any; returns whether there was anything to do."""
+  evaluate = config.evaluate
+  data, rounds = prepared.load(workdir), rounds_lib.find(workdir)
+  if not rounds:
+    logging.warning('evaluate: no finished synthetic round to judge; run --stage=sample for one.')
+    return False
   inputs = _inputs(config, workdir, data, rounds)
   if results.path(workdir).is_file() and results.read(workdir).inputs == inputs:
     logging.info('evaluate: done before.')

@@ -9,9 +9,10 @@ import jinja2
 
 from fetal_jax.data.rounds import Manifest
 from fetal_jax.export.formats import size_category
-from fetal_jax.report import markdown, paper
+from fetal_jax.report import markdown, paper, pixel_rows, sizes
+from fetal_jax.report.format import Ends
 from fetal_jax.report.groups import groups, mean_accuracy
-from fetal_jax.report.names import model_title, regime_title
+from fetal_jax.report.names import regime_title
 from fetal_jax.report.page import DASH, Cell, Table
 from fetal_jax.report.run import Data, Run, num_images
 from fetal_jax.report.sections import accuracy, copies, fidelity, filter, leakage, ran, summary
@@ -114,7 +115,7 @@ def facts(run: Run) -> Facts:
     data=data,
     overlap=leakage.overlap(data) if data else '',
     trained_on=found.leakage.trained_on if found else '',
-    models=[model_title(model) for model in groups(run.runs)],
+    models=[sizes.titled(run, model) for model in groups(run.runs)],
     drawn=drawn,
     size=size_category(drawn),
     counts=_counts(run.rounds),
@@ -208,18 +209,30 @@ def _listed(asked: Mapping[str, Any]) -> str:
   )
 
 
+def _ends(score: Ends | None) -> str:
+  """Returns an interval in percent, or a dash where there is none."""
+  if score is None or score.low is None or score.high is None:
+    return DASH
+  return f'{100 * score.low:.1f} to {100 * score.high:.1f}'
+
+
 def _accuracies(run: Run) -> Table | None:
-  """Returns test accuracy of every model and regime with its interval; None without runs."""
+  """Returns test accuracy of every model and regime, and of raw pixels, with its interval; None without runs."""
   rows = []
   for model, by_regime in groups(run.runs).items():
     compared = run.comparisons.models.get(model)
     for regime, runs in by_regime.items():
-      found, ends = compared.regimes.get(regime) if compared else None, DASH
-      score = found.scores['accuracy'] if found else None
-      if score and score.low is not None and score.high is not None:
-        ends = f'{100 * score.low:.1f} to {100 * score.high:.1f}'
+      found = compared.regimes.get(regime) if compared else None
+      ends = _ends(found.scores['accuracy'] if found else None)
       title = regime_title(regime, run.rounds)
-      row = (model_title(model), title, f'{100 * mean_accuracy(runs):.1f}', ends, str(len(runs)))
+      row = (sizes.titled(run, model), title, f'{100 * mean_accuracy(runs):.1f}', ends, str(len(runs)))
       rows.append([Cell(text) for text in row])
+  if not rows:
+    return None
+  for one in run.pixel_baselines or ():
+    trained = f'Real images; {pixel_rows.NO_NETWORK}'
+    ends = _ends(one.intervals.get('accuracy'))
+    row = (one.name.capitalize(), trained, f'{100 * one.accuracy:.1f}', ends, DASH)
+    rows.append([Cell(text) for text in row])
   columns = ['Model', 'Trained on', 'Test accuracy (%)', '95 % interval', 'Seeds']
-  return Table('accuracies', 'Test accuracy', columns, rows, text_columns=2) if rows else None
+  return Table('accuracies', 'Test accuracy', columns, rows, text_columns=2)

@@ -19,11 +19,25 @@ from fetal_jax.train import results as results_lib
 from fetal_jax.train.predictions import Predictions
 from fetal_jax.train.results import ClassifierMetrics, EpochRow, InitialWeights, RunName
 
+IMAGE_SIZE = 128  # of the paper's images, in pixels
+# Parameters of the published networks, for images of 128 px in colour and six classes.
+PUBLISHED = {
+  'resnet50': 23_520_326,
+  'densenet169': 12_494_470,
+  'vit_b_32': 87_434_502,
+  'swin_t': 27_523_968,
+  'medmamba_t': 14_457_222,
+  'medmamba_s': 18_625_158,
+  'medmamba_b': 39_864_838,
+}
+_SAME_SIZE = 0.95  # of them; other classes, channels and image sizes change less
+
 
 class ClassifierRun(msgspec.Struct, frozen=True, kw_only=True):
   """One classifier, see `train.results.ClassifierMetrics`; tests of the report know less of it.
 
   Attributes:
+    reduced: see `is_reduced`.
     scores: from its predictions.
   """
 
@@ -31,6 +45,7 @@ class ClassifierRun(msgspec.Struct, frozen=True, kw_only=True):
   regime: str
   seed: int
   protocol: str
+  reduced: bool = False
   epochs: int | None = None
   selected_epoch: int | None = None
   steps: int | None = None
@@ -65,11 +80,13 @@ class Here:
 
   Attributes:
     split_hash: of the split; None without prepared data.
+    image_size: in pixels; None without prepared data.
     test: the images that classifiers are tested on; None without prepared data.
     rounds: number of a round, as text -> its hash.
   """
 
   split_hash: str | None
+  image_size: int | None
   test: Records | None
   rounds: Mapping[str, str]
 
@@ -147,8 +164,18 @@ def _read_one(
         f'{folder}: was trained on another round {number} than synthetic/round_{number}; {remedy}'
       )
   scores = scores_lib.evaluate(predictions.labels, predictions.probabilities, predictions.class_names)
-  known = {key: getattr(metrics, key) for key in ClassifierRun.__struct_fields__ if key != 'scores'}
-  return ClassifierRun(**known, scores=scores), predictions
+  known = {key: getattr(metrics, key) for key in ClassifierRun.__struct_fields__ if hasattr(metrics, key)}
+  reduced = is_reduced(metrics.model, metrics.parameters, here.image_size)
+  return ClassifierRun(**known, reduced=reduced, scores=scores), predictions
+
+
+def is_reduced(model: str, parameters: int, image_size: int | None) -> bool:
+  """Returns whether a network is smaller than the published one of its name, or sees images smaller than the paper's.
+
+  A model without a published size (one of the user's own) is judged by its images alone.
+  """
+  smaller = parameters < _SAME_SIZE * PUBLISHED.get(model, 0)
+  return smaller or (image_size is not None and image_size < IMAGE_SIZE)
 
 
 def _unfinished(classify: Mapping[str, Any], done: set[RunName]) -> list[str]:

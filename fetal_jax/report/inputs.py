@@ -25,6 +25,7 @@ _FILES = (
   'synthetic/kept.json',
   'synthetic/kept.png',
   'synthetic/dropped.png',
+  'evaluate/baselines.json',
   'evaluate/results.json',
   'evaluate/pairs_*.png',
   'sweep/results.json',

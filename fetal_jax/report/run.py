@@ -12,6 +12,7 @@ from fetal_jax.data import rounds as rounds_lib
 from fetal_jax.data.rounds import Manifest, Round
 from fetal_jax.evaluate import comparisons as comparisons_lib
 from fetal_jax.evaluate import curve as curve_lib
+from fetal_jax.evaluate import pixel_baselines as pixel_baselines_lib
 from fetal_jax.evaluate import results as evaluation_lib
 from fetal_jax.evaluate import sweep_results
 from fetal_jax.evaluate.comparisons import Comparisons, PairedDifference
@@ -78,6 +79,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     curve: by use of synthetic images, see `evaluate.curve.curve`.
     filter, evaluation, sweep, recommended: what these stages found; None where they have not run.
     missing: sentences.
+    pixel_baselines: classifiers of raw pixels; None where they have not been trained on the data that are there.
   """
 
   name: str
@@ -119,6 +121,7 @@ def read(workdir: PathLike) -> Run:
   hashes = {str(one.number): one.hash for one in rounds}
   here = Here(
     split_hash=data.split_hash if data else None,
+    image_size=data.image_size if data else None,
     test=prepared_data.records.take(prepared_data.split.test) if prepared_data else None,
     rounds=hashes,
   )
@@ -148,6 +151,7 @@ def read(workdir: PathLike) -> Run:
       sweep=_found(sweep_results.read, workdir),
       recommended=_found(sweep_results.read_recommended, workdir),
       missing=missing,
+      pixel_baselines=_read_pixel_baselines(workdir, prepared_data, missing),
     )
   )
 
@@ -224,6 +228,20 @@ def _read_data(workdir: pathlib.Path, missing: list[str]) -> prepared.Prepared |
 
 def _summary(data: prepared.Prepared) -> Data:
   return Data(**{key: getattr(data.info, key) for key in Data.__struct_fields__})
+
+
+def _read_pixel_baselines(
+  workdir: pathlib.Path, data: prepared.Prepared | None, missing: list[str]
+) -> list[PixelBaseline] | None:
+  """Returns the classifiers of raw pixels that were trained on the data that are there."""
+  if data is None:
+    return None
+  found = _found(pixel_baselines_lib.read, workdir)
+  if found and found.is_of(data.info):
+    return found.baselines
+  problem = 'is about other images than those that are there' if found else 'is missing'
+  missing.append(f'Classifiers of raw pixels: evaluate/baselines.json {problem}; run --stage=report.')
+  return None
 
 
 def _read_rounds(workdir: pathlib.Path, missing: list[str]) -> list[Round]:

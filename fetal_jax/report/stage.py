@@ -6,6 +6,7 @@ import pathlib
 import ml_collections
 from absl import logging
 
+from fetal_jax.evaluate import pixel_baselines
 from fetal_jax.report import cards, html, inputs, markdown, paper, results_csv, sections, verdicts, written
 from fetal_jax.report import run as run_lib
 from fetal_jax.report.page import Page, pictures
@@ -28,11 +29,12 @@ _FILES = (
 def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   """Writes `report/` (index.html, report.md, results.json, results.csv, figures/, cards/) from what is in the workdir.
 
-  What earlier stages have not left is named on the page. If neither their files nor the setting nor the
-  report's own code has changed since, nothing is written.
+  What earlier stages have not left is named on the page; only what classifiers of raw pixels reach is computed here
+  where it is missing, because no network's accuracy may stand without it. If neither their files nor the setting nor
+  the report's own code has changed since, nothing is written.
 
   Args:
-    config: only `config.report.show_real_images` is read: whether the page shows real training images.
+    config: `report.show_real_images` says whether the page shows real training images; see also `pixel_baselines.ensure`.
     workdir: the run's folder.
 
   Returns:
@@ -42,6 +44,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     UserError: a file of the workdir is damaged.
   """
   workdir = pathlib.Path(workdir)
+  pixel_baselines.ensure(config, workdir)
   report, show_real_images = workdir / 'report', config.report.show_real_images
   mark = inputs.digest(workdir, show_real_images=show_real_images)
   if _is_done(report, mark):

@@ -1,9 +1,12 @@
 """The evaluate stage: which images speak, and what the judge sees in them."""
 
+import ml_collections
 import numpy as np
 import pytest
+from helpers import fake_workdir
 from helpers.prepared import CLASSES, six_images
 
+from fetal_jax.evaluate import pixel_baselines, results
 from fetal_jax.evaluate import stage as evaluate_stage
 
 
@@ -13,6 +16,17 @@ def test_agreement_counts_what_the_judge_sees_instead():
   assert found.accuracy == 0.75
   assert found.per_class == {'a': pytest.approx(2 / 3), 'b': 1.0}
   assert found.confusion == [[2, 1], [0, 1]]
+
+
+def test_without_rounds_raw_pixels_are_judged_all_the_same(tmp_path, caplog):
+  fake_workdir.make(tmp_path, models=(), rounds=0, num_images=60, image_size=8)
+  pixel_baselines.path(tmp_path).unlink()
+  config = ml_collections.ConfigDict({'classify': {'protocol': 'honest'}, 'evaluate': {}})
+  assert evaluate_stage.run(config, tmp_path)
+  assert len(pixel_baselines.read(tmp_path).baselines) == 4
+  assert not results.path(tmp_path).exists()
+  assert 'no finished synthetic round to judge; run --stage=sample' in caplog.text
+  assert not evaluate_stage.run(config, tmp_path)
 
 
 def test_held_out_patients_that_the_generator_never_saw_speak_where_there_are_enough(monkeypatch):

@@ -3,6 +3,7 @@
 from helpers import tiny
 
 from fetal_jax.evaluate.comparisons import Comparisons, PairedDifference
+from fetal_jax.evaluate.intervals import Estimate
 from fetal_jax.evaluate.pixel_baselines import PixelBaseline
 from fetal_jax.evaluate.results import (
   Agreement,
@@ -66,6 +67,22 @@ def data(**changes) -> Data:
   """Returns the data of a split without patients on both sides."""
   about = tiny.split_file()
   return Data(**{key: getattr(about, key) for key in Data.__struct_fields__} | changes)
+
+
+def planes(image_size=128) -> Data:
+  """Returns data of FETAL_PLANES_DB, by default of the paper's size."""
+  return data(source='fetal_planes_db', image_size=image_size)
+
+
+def pixels(**accuracies) -> list[PixelBaseline]:
+  """Returns classifiers of raw pixels, 32 px: {name with _ for a blank: accuracy}; balanced is half of it."""
+  return [
+    PixelBaseline(
+      name=name.replace('_', ' '), side=32, accuracy=accuracy, balanced_accuracy=accuracy / 2,
+      intervals={'accuracy': Estimate(accuracy, accuracy - 0.04, accuracy + 0.04)},
+    )
+    for name, accuracy in accuracies.items()
+  ]  # fmt: skip
 
 
 def difference(

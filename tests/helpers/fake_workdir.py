@@ -17,6 +17,9 @@ from fetal_jax.data.prepared import SplitFile
 from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
 from fetal_jax.data.rounds import manifest as manifest_lib
 from fetal_jax.evaluate import filter as filtering
+from fetal_jax.evaluate import pixel_baselines
+from fetal_jax.evaluate.intervals import Estimate
+from fetal_jax.evaluate.pixel_baselines import Baselines, PixelBaseline
 from fetal_jax.runtime import files, run
 from fetal_jax.runtime.fingerprint import Fingerprint
 from fetal_jax.train import kept, results
@@ -29,6 +32,14 @@ REGIMES = (
   'real', 'synth_r1', 'synth_r1_then_real', 'synth_r1_plus_real', 'synth_r12', 'synth_r12_then_real'
 )  # fmt: skip
 KEPT_SHARE = 0.75  # of the synthetic images, by the fake filter
+
+# What fake classifiers of raw pixels reach: accuracy and balanced accuracy.
+PIXELS = {
+  'majority class': (0.28, 0.17),
+  'nearest neighbour': (0.56, 0.47),
+  'logistic regression': (0.62, 0.53),
+  'random forest': (0.72, 0.55),
+}
 
 # Roughly how often a fake classifier is right; the page should look like a real one.
 SKILL = dict(zip(REGIMES, (0.88, 0.78, 0.92, 0.91, 0.84, 0.94), strict=True))
@@ -68,6 +79,7 @@ def make(
   drawn = {'rounds': rounds, 'per_class': per_class}
   _write_config(workdir, class_names, models, asked, num_seeds, image_size, split, protocol, curve, drawn)
   records, test = _write_data(workdir, rng, class_names, num_images, image_size, split, protocol)
+  write_pixel_baselines(workdir, protocol)
   _write_diffusion(workdir, rng)
   for r in range(1, rounds + 1):
     _write_round(workdir, rng, r, class_names, per_class, image_size, dataset)
@@ -153,6 +165,29 @@ def _write_data(workdir, rng, class_names, num_images, image_size, split, protoc
   )  # fmt: skip
   prepared.write_info(workdir, info)
   return records, sides.test
+
+
+def write_pixel_baselines(workdir, protocol='honest') -> None:
+  """evaluate/baselines.json with the figures of `PIXELS`, each with an interval of ten points."""
+  about = prepared.read_info(workdir)
+  found = [
+    PixelBaseline(
+      name=name,
+      side=about.image_size,
+      accuracy=accuracy,
+      balanced_accuracy=balanced,
+      intervals={
+        'accuracy': Estimate(accuracy, accuracy - 0.05, accuracy + 0.05),
+        'balanced_accuracy': Estimate(balanced, balanced - 0.05, balanced + 0.05),
+      },
+    )
+    for name, (accuracy, balanced) in PIXELS.items()
+  ]
+  trained = len(about.train) + len(about.validation) * (protocol == 'paper')
+  made_of = {'split_hash': about.split_hash, 'images_sha256': about.images_sha256}
+  pixel_baselines.write(
+    workdir, Baselines(**made_of, protocol=protocol, train_images=trained, baselines=found)
+  )
 
 
 def _write_diffusion(workdir, rng) -> None:

@@ -40,7 +40,8 @@ def workdir(tmp_path_factory):
     tmp_path_factory.mktemp('browser'), models=('resnet50',), num_seeds=2, evaluated=True, swept=True, curve=(12, 24, 72),
     kept=('synth_r12_kept', 'synth_r12_kept_then_real'),
   )  # fmt: skip
-  stage.run(ml_collections.ConfigDict({'report': {'show_real_images': True}}), workdir)
+  settings = {'report': {'show_real_images': True}, 'classify': {'protocol': 'honest'}}
+  stage.run(ml_collections.ConfigDict(settings), workdir)
   return workdir
 
 

@@ -1,17 +1,69 @@
 """Which classifiers count: a page on files that somebody touched would be worse than none."""
 
 import csv
+import json
+import math
+import pathlib
 import shutil
 
+import jax
+import jax.numpy as jnp
 import msgspec
+import numpy as np
 import pytest
 from helpers import damage, fake_workdir
 from report.test_run import SMALL, draw_again
 
+from fetal_jax import models
+from fetal_jax.report import classifier_runs
 from fetal_jax.report import run as run_lib
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.fingerprint import Fingerprint
 from fetal_jax.train import results
+
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / 'golden'
+
+
+@pytest.mark.parametrize('model', ['resnet50', 'densenet169', 'vit_b_32', 'swin_t', 'medmamba_t'])
+def test_the_published_sizes_are_those_of_the_reference_networks(model):
+  golden = np.load(GOLDEN / f'{model}.npz')  # six classes, three channels
+  shapes = zip(golden['param_names'], golden['param_shapes'], strict=True)
+  sizes = [math.prod(json.loads(str(shape))) for name, shape in shapes if 'running_' not in str(name)]
+  assert classifier_runs.PUBLISHED[model] == sum(sizes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('model', ['medmamba_s', 'medmamba_b'])
+def test_larger_ones_without_golden_files_have_the_sizes_of_their_constructors(model):
+  shapes = jax.eval_shape(models.create(model).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+  assert classifier_runs.PUBLISHED[model] == sum(leaf.size for leaf in jax.tree.leaves(shapes['params']))
+
+
+def test_sizes_are_of_networks_that_are_there():
+  assert set(classifier_runs.PUBLISHED) <= set(models.CLASSIFIERS)
+
+
+@pytest.mark.parametrize(
+  ('model', 'parameters', 'image_size', 'reduced'),
+  [
+    ('resnet50', 23_514_054, 128, False),  # grey images
+    ('resnet50', 23_514_054, 224, False),
+    ('resnet50', 23_514_054, 64, True),
+    ('resnet50', 15_264, 128, True),
+    ('vit_b_32', 23_514_054, 128, True),
+    ('my_net', 100, 128, False),
+    ('my_net', 100, 32, True),
+    ('my_net', 100, None, False),
+  ],
+)
+def test_what_is_called_reduced(model, parameters, image_size, reduced):
+  assert classifier_runs.is_reduced(model, parameters, image_size) is reduced
+
+
+def test_a_run_says_whether_it_is_reduced(tmp_path):
+  fake_workdir.make(tmp_path, models=('resnet50',), regimes=('real',), rounds=0, **SMALL)
+  (one,) = run_lib.read(tmp_path).runs
+  assert (one.reduced, one.parameters) == (True, 23_520_000)  # of full size, but its images are small
 
 
 def all_right(path):

@@ -6,6 +6,7 @@ import pytest
 from helpers.fake_run import classifier, scored
 
 from fetal_jax.report import groups
+from fetal_jax.train.results import EpochRow
 
 
 def test_mean_and_sd():
@@ -19,6 +20,17 @@ def test_only_main_regimes_are_grouped():
   assert groups.groups([*runs, classifier('real', seed=1)]) == {
     'a': {'real': [runs[0], classifier('real', seed=1)], 'mine': [runs[3]]}
   }
+
+
+def test_training_accuracy_follows_the_protocol():
+  history = [
+    EpochRow(epoch=epoch, step=epoch, train_loss=1.0, train_accuracy=accuracy, score=0.5)
+    for epoch, accuracy in enumerate((0.6, 0.95, 0.9), start=1)
+  ]
+  known = {'history': history, 'train_accuracy': 0.6}
+  assert groups.train_accuracy(classifier('real', **known)) == 0.6
+  assert groups.train_accuracy(classifier('real', protocol='paper', **known)) == 0.95
+  assert groups.train_accuracy(classifier('real', protocol='paper')) is None
 
 
 def test_an_unknown_accuracy_is_never_the_best():

@@ -12,12 +12,15 @@ import msgspec
 import pytest
 from helpers import fake_workdir
 
+from fetal_jax.evaluate import pixel_baselines
 from fetal_jax.report import stage
 from fetal_jax.runtime import files
 from fetal_jax.train import results as metrics_lib
 
-CONFIG = ml_collections.ConfigDict({'report': {'show_real_images': True}})
-HIDING = ml_collections.ConfigDict({'report': {'show_real_images': False}})
+CONFIG = ml_collections.ConfigDict({'report': {'show_real_images': True}, 'classify': {'protocol': 'honest'}})
+HIDING = ml_collections.ConfigDict(
+  {'report': {'show_real_images': False}, 'classify': {'protocol': 'honest'}}
+)
 
 
 class _Page(html.parser.HTMLParser):
@@ -96,7 +99,7 @@ def test_page_is_accessible(text):
 
 def test_page_says_what_matters(text):
   for needle in (
-    'Table 5 · ResNet50', 'Table 1 · Real images', 'Table 2 · Synthetic images', 'Not for medical use',
+    'ResNet50 (reduced, 23.5 M parameters, 16 px)', 'Table 1 · Real images', 'Table 2 · Synthetic images', 'Not for medical use',
     'patients are on both sides of the split', 'Were images copied?', 'Fidelity and diversity', '3.11.7',
     'Difference in test accuracy to real images only', '--config.sample.method=', 'The closest pairs', '4 h 12 min', 'prefers-color-scheme: dark',
   ):  # fmt: skip
@@ -109,7 +112,7 @@ def test_markdown_names_files_that_are_there(report):
   named = re.findall(r'\]\((figures/[^)]+)\)', text)
   assert named
   assert {f'figures/{path.name}' for path in (report / 'figures').iterdir()} == set(named)
-  assert '| Regime | Paper: accuracy |' in text
+  assert '| Regime | This run: accuracy |' in text
   assert '\n\n\n' not in text
 
 
@@ -121,7 +124,11 @@ def test_json_is_strict_and_complete(report):
   assert len(results['runs']) == 6
   assert results['runs'][0]['scores']['confusion']
   assert results['summary']['sentences']
-  assert len((report / 'results.csv').read_text().splitlines()) == 7
+  assert len((report / 'results.csv').read_text().splitlines()) == 1 + 6 + 4
+  forest = results['pixel_baselines'][3]
+  assert (forest['name'], forest['accuracy'], forest['balanced_accuracy']) == ('random forest', 0.72, 0.55)
+  assert forest['intervals']['accuracy']['low'] == pytest.approx(0.67)
+  assert results['runs'][0]['reduced'] is True
 
 
 def test_done_work_is_not_done_again_until_something_changes(workdir, report):
@@ -136,6 +143,30 @@ def test_done_work_is_not_done_again_until_something_changes(workdir, report):
   assert path.stat().st_mtime_ns != first
   assert '0.1234' in (report / 'results.csv').read_text()
   metrics_lib.write(folder, before)
+
+
+def test_raw_pixels_and_reduced_networks_are_said_wherever_accuracies_are(report, text):
+  page = (report / 'report.md').read_text()
+  tables = dict(re.findall(r'^\*\*(.+)\*\*\n\n((?:\|.+\n)+)', page, re.MULTILINE))
+  forest = 'Random forest (raw pixels, no network, 16 px)'
+  assert [title for title, table in tables.items() if forest in table] == [
+    'Test accuracy of all models',
+    'All scores with their intervals',
+    'ResNet50 (reduced, 23.5 M parameters, 16 px)',
+  ]
+  assert 'reduced, 23.5 M parameters, 16 px' in text.split('id="accuracy"')[0]  # the first screen
+  card = (report / 'cards' / 'model.md').read_text()
+  assert '| Random forest | Real images; raw pixels, no network | 72.0 | 67.0 to 77.0 | – |' in card
+  assert 'ResNet50 (reduced, 23.5 M parameters, 16 px)' in card
+
+
+def test_raw_pixels_are_trained_here_where_nobody_has(tmp_path):
+  fake_workdir.make(tmp_path, models=('resnet50',), regimes=('real',), rounds=0, num_images=60, image_size=8)
+  pixel_baselines.path(tmp_path).unlink()
+  stage.run(CONFIG, tmp_path)
+  assert len(pixel_baselines.read(tmp_path).baselines) == 4
+  assert 'Random forest' in (tmp_path / 'report' / 'index.html').read_text()
+  assert not stage.run(CONFIG, tmp_path)
 
 
 def test_real_images_can_be_left_out_and_old_ones_go(tmp_path):

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from fetal_jax.evaluate.scores import Bin
+from fetal_jax.report import pixel_rows, sizes
 from fetal_jax.report.charts import OTHER_STYLE, REGIME_STYLES, Theme, chart, new_axes
 from fetal_jax.report.classifier_runs import ClassifierRun
 from fetal_jax.report.format import brackets
@@ -46,7 +47,7 @@ def table(run: Run) -> Table | None:
       spread = f'±\u00a0{statistics.stdev(ece):.1f}' if len(ece) > 1 else ''
       rows.append(
         [
-          Cell(model_title(model), small=regime_title(regime, run.rounds)),
+          sizes.title_cell(run, model, regime_title(regime, run.rounds)),
           Cell(f'{100 * confidence:.1f}'),
           Cell(f'{100 * accuracy:.1f}'),
           Cell(f'{statistics.fmean(ece):.1f}', small=spread),
@@ -60,7 +61,7 @@ def table(run: Run) -> Table | None:
     'sure. ECE (15 bins of equal width, percent) is above 0 by chance alone where images are few, hence no interval.'
   )
   columns = ['Model and regime', 'Confidence', 'Accuracy', 'ECE', 'Brier score']
-  return Table('calibration', 'Calibration', columns, rows, [note])
+  return Table('calibration', 'Calibration', columns, rows, [note, *pixel_rows.sentence(run)])
 
 
 def _shown(run: Run, model: str) -> dict[str, list[ClassifierRun]]:

@@ -3,7 +3,7 @@
 from fetal_jax.evaluate.comparisons import BASELINE
 from fetal_jax.evaluate.paired import RegimeComparison
 from fetal_jax.evaluate.verdict import Verdict
-from fetal_jax.report import verdicts
+from fetal_jax.report import pixel_rows, sizes, verdicts
 from fetal_jax.report.estimates import difference_cell, mcnemar_cell, score_cell
 from fetal_jax.report.format import brackets, interval, percent, points
 from fetal_jax.report.groups import SCORES, mean_and_sd, with_start
@@ -128,7 +128,7 @@ def differences(run: Run) -> Table | None:
   rows = []
   for model, compared in models.items():
     real = compared.regimes[BASELINE].scores['accuracy']
-    row = [Cell(model_title(model), small=f'real images: {100 * (real.value or 0):.1f} %')]
+    row = [sizes.title_cell(run, model, f'real images: {100 * (real.value or 0):.1f} %')]
     for regime in regimes:
       found = compared.regimes.get(regime)
       known = found and found.difference
@@ -154,7 +154,9 @@ def mcnemar(run: Run) -> Table | None:
   rows = []
   for model, compared in models.items():
     found = [compared.regimes.get(regime) for regime in regimes]
-    rows.append([Cell(model_title(model)), *(mcnemar_cell(one.mcnemar if one else None) for one in found)])
+    rows.append(
+      [sizes.title_cell(run, model), *(mcnemar_cell(one.mcnemar if one else None) for one in found)]
+    )
   note = 'Test images that only the classifier of real images has right : that only the other has right, seed by seed.'
   title = "McNemar's test against real images only"
   return Table('mcnemar', title, _columns(run, regimes), rows, [note])
@@ -165,7 +167,7 @@ def scores(run: Run) -> Table | None:
   rows = []
   for model, compared in run.comparisons.models.items():
     for regime, found in compared.regimes.items():
-      title = Cell(model_title(model), small=regime_title(regime, run.rounds))
+      title = sizes.title_cell(run, model, regime_title(regime, run.rounds))
       cells = [score_cell(found.scores[name], scale, digits) for name, (_, scale, digits) in _SCORES.items()]
       rows.append([title, *cells])
   if not rows:
@@ -175,7 +177,8 @@ def scores(run: Run) -> Table | None:
     'accuracy and macro F1 in percent; the Brier score runs from 0, perfect, to 2.'
   )
   columns = ['Model and regime', *(title for title, _, _ in _SCORES.values())]
-  return Table('scores', 'All scores with their intervals', columns, rows, [note])
+  rows += pixel_rows.rows(run, columns, {_SCORES[key][0]: key for key in ('accuracy', 'balanced_accuracy')})
+  return Table('scores', 'All scores with their intervals', columns, rows, [note, *pixel_rows.note(run)])
 
 
 def subgroups(run: Run) -> list[Table]:
@@ -196,7 +199,7 @@ def subgroups(run: Run) -> list[Table]:
     if rows:
       columns = ['Group', 'Images', 'Patients', *(regime_title(r, run.rounds) for r in regimes)]
       note = 'Accuracy in percent, mean over seeds; 95 % intervals of few patients are too narrow.'
-      title = f'{model_title(model)}: accuracy by group of images'
+      title = f'{sizes.titled(run, model)}: accuracy by group of images'
       tables.append(Table(f'groups-{model}', title, columns, rows, [note]))
   return tables
 

@@ -1,7 +1,7 @@
 """Classifier by classifier: a table, confusion matrices and training curves of each (the paper's Tables 3 to 7)."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from fetal_jax.data.rounds import Manifest
 from fetal_jax.data.spellings import short
 from fetal_jax.evaluate.paired import ComparedRegime
-from fetal_jax.report import paper
+from fetal_jax.report import paper, pixel_rows, sizes
 from fetal_jax.report.charts import OTHER_STYLE, REGIME_STYLES, Theme, chart, finish, new_axes, thin
 from fetal_jax.report.classifier_runs import ClassifierRun
 from fetal_jax.report.format import brackets, percent, signed
@@ -17,22 +17,18 @@ from fetal_jax.report.groups import SCORES, best_regime, groups, mean_accuracy, 
 from fetal_jax.report.names import lower_first, model_title, order, regime_title
 from fetal_jax.report.page import DASH, Block, Cell, Fold, Heading, Picture, Pictures, Section, Table, Text
 from fetal_jax.report.run import Run
-from fetal_jax.report.sections.accuracy import paper_accuracy
+from fetal_jax.report.sections.accuracy import ByRegime, paper_accuracy
+from fetal_jax.report.sizes import Standing
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
-# {regime: a run a seed}
-ByRegime = Mapping[str, Sequence[ClassifierRun]]
-
-_COLUMNS = (
-  'Regime',
-  'Paper: accuracy',
-  'This run: accuracy',
-  'Change from real',
-  'Balanced accuracy',
-  'Macro F1',
-)
+_BESIDE_HEAD = 'Paper: accuracy'
+_ACCURACY = 'This run: accuracy'
+_TRAINING = {  # by protocol
+  'honest': 'Training accuracy: of the chosen epoch, over its augmented batches.',
+  'paper': "Training accuracy: the best of all epochs, over their augmented batches (the paper's rule).",
+}
 _CURVES = {
   'train_loss': 'training loss',
   'validation_accuracy': 'validation accuracy',
@@ -49,7 +45,7 @@ def section(run: Run) -> Section | None:
     Text(
       'Of the test images: accuracy, balanced accuracy, macro F1 and recall in percent, changes in percentage points, '
       'AUROC (one class against the rest) from 0 to 1, means over seeds ± standard deviation; in brackets 95 % '
-      f'intervals. Highlighted: the best regime. A dash: not known, or not run. {paper.NUMBERING}'
+      f'intervals. Highlighted: the best regime. A dash: not known, or not run.{_numbering(run)}'
     )
   ]
   for model, by_regime in grouped.items():
@@ -65,34 +61,54 @@ def section(run: Run) -> Section | None:
 
 
 def table(run: Run, model: str, by_regime: ByRegime) -> Table:
-  """Returns one classifier's scores, a row a regime."""
+  """Returns one classifier's scores, a row a regime, and those of raw pixels; the paper's as `sizes.standing` says."""
+  standing = sizes.standing(run, model)
   regimes = sorted(
-    {*by_regime, *(paper.REGIMES if model in paper.MODELS else ())}, key=lambda r: order(model, r)
+    {*by_regime, *(paper.REGIMES if standing is Standing.BESIDE else ())}, key=lambda r: order(model, r)
   )
   names = next((classes(one) for runs in by_regime.values() for one in runs if one.scores), [])
-  rows = [
-    _row(run, model, by_regime, regime, names)
-    if by_regime.get(regime)
-    else [
-      Cell(regime_title(regime, run.rounds), small='not run'),
-      Cell(paper_accuracy(model, regime)),
-      *[Cell(DASH)] * (7 + len(names)),
-    ]
-    for regime in regimes
-  ]
-  columns = [
-    *_COLUMNS,
+  columns = _columns(names, standing)
+  cells = [_cells(run, model, by_regime, regime, names) for regime in regimes]
+  rows = [[known.get(column, Cell(DASH)) for column in columns] for known in cells]
+  rows += pixel_rows.rows(run, columns, {_ACCURACY: 'accuracy', 'Balanced accuracy': 'balanced_accuracy'})
+  number = '' if standing is Standing.NOWHERE else f'Table {paper.MODELS[model].table} · '
+  return Table(
+    f'table-{model}', f'{number}{sizes.titled(run, model)}', columns, rows, _notes(run, model, by_regime)
+  )
+
+
+def _numbering(run: Run) -> str:
+  """Returns how tables are numbered, after a blank; '' where none has a number."""
+  numbered = any(sizes.standing(run, model) is not Standing.NOWHERE for model in groups(run.runs))
+  return f' {paper.NUMBERING}' if numbered else ''
+
+
+def _columns(names: Sequence[str], standing: Standing) -> list[str]:
+  """Returns the headings: the paper's accuracy comes before this run's, or last under a heading that says why it differs."""
+  return [
+    'Regime',
+    *([_BESIDE_HEAD] if standing is Standing.BESIDE else []),
+    _ACCURACY,
+    'Training accuracy',
+    'Change from real',
+    'Balanced accuracy',
+    'Macro F1',
     'AUROC',
     *(f'Recall: {name}' for name in names),
     'Epoch chosen',
     'Accuracy, last epoch',
+    *([sizes.APART_HEAD] if standing is Standing.APART else []),
   ]
-  published = paper.MODELS.get(model)
-  number = f'Table {published.table} · ' if published else ''
-  notes = [published.note] if published and published.note else []
-  if len({one.protocol for runs in by_regime.values() for one in runs}) > 1:
+
+
+def _notes(run: Run, model: str, by_regime: ByRegime) -> list[str]:
+  """Returns what stands beneath a classifier's table."""
+  protocols = sorted({one.protocol for runs in by_regime.values() for one in runs})
+  published = sizes.standing(run, model) is not Standing.NOWHERE and paper.MODELS[model].note
+  notes = [published] if published else []
+  if len(protocols) > 1:
     notes.append('The runs of this table follow different protocols: do not compare them.')
-  return Table(f'table-{model}', f'{number}{model_title(model)}', columns, rows, notes)
+  return notes + [_TRAINING[one] for one in protocols if one in _TRAINING] + pixel_rows.note(run)
 
 
 def classes(run: ClassifierRun) -> list[str]:
@@ -100,30 +116,42 @@ def classes(run: ClassifierRun) -> list[str]:
   return [one.name for one in run.scores.per_class] if run.scores else []
 
 
-def _row(run: Run, model: str, by_regime: ByRegime, regime: str, names: Sequence[str]) -> list[Cell]:
-  runs = by_regime[regime]
+def _cells(run: Run, model: str, by_regime: ByRegime, regime: str, names: Sequence[str]) -> dict[str, Cell]:
+  """Returns a regime's cells by heading; those that are not known are left out."""
+  title = regime_title(regime, run.rounds)
+  theirs = Cell(paper_accuracy(model, regime))
+  paper_cells = {_BESIDE_HEAD: theirs, sizes.APART_HEAD: theirs}
+  runs = by_regime.get(regime)
+  if not runs:
+    return {'Regime': Cell(title, small='not run'), **paper_cells}
   found = {key: mean_and_sd(score(one) for one in runs) for key, score in SCORES.items()}
   compared = run.comparisons.models.get(model)
   change = DASH
   if 'real' in by_regime and found['accuracy'] and regime != 'real':
     change = signed(found['accuracy'][0] - mean_accuracy(by_regime['real']))
   accuracy = _percent(found['accuracy'], best=regime == best_regime(by_regime))
-  auroc = found['auroc']
-  return [
-    Cell(regime_title(regime, run.rounds), small=_trained_on(runs[0])),
-    Cell(paper_accuracy(model, regime)),
-    _with_interval(accuracy, compared.regimes.get(regime) if compared else None),
-    Cell(change),
-    _percent(found['balanced_accuracy']),
-    _percent(found['macro_f1']),
-    Cell(DASH if auroc is None else f'{auroc[0]:.3f}', small=_sd(auroc, 1, 3)),
-    *(_recall(model, regime, runs, k, name) for k, name in enumerate(names)),
-    _epochs(runs),
-    _percent(found['last']),
-  ]
+  auroc, full_size = found['auroc'], sizes.standing(run, model) is Standing.BESIDE
+  recalls = {
+    f'Recall: {name}': _recall(model if full_size else '', regime, runs, k, name)
+    for k, name in enumerate(names)
+  }
+  return {
+    'Regime': Cell(title, small=_trained_on(runs[0])),
+    **paper_cells,
+    _ACCURACY: _with_interval(accuracy, compared.regimes.get(regime) if compared else None),
+    'Training accuracy': _percent(found['train']),
+    'Change from real': Cell(change),
+    'Balanced accuracy': _percent(found['balanced_accuracy']),
+    'Macro F1': _percent(found['macro_f1']),
+    'AUROC': Cell(DASH if auroc is None else f'{auroc[0]:.3f}', small=_sd(auroc, 1, 3)),
+    **recalls,
+    'Epoch chosen': _epochs(runs),
+    'Accuracy, last epoch': _percent(found['last']),
+  }
 
 
 def _recall(model: str, regime: str, runs: Sequence[ClassifierRun], k: int, name: str) -> Cell:
+  """Returns the recall of class `k`, with the paper's for `model` beneath it where it is known ('' for no model)."""
   recall = mean_and_sd(one.scores.per_class[k].recall if one.scores else None for one in runs)
   known = paper.MODELS[model].recall.get(regime, {}).get(name) if model in paper.MODELS else None
   return Cell(percent(recall and (recall[0], None)), small=f'paper {known}' if known is not None else '')

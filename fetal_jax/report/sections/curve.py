@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fetal_jax.evaluate.curve import Change, CurvePoint, UseCurve
+from fetal_jax.evaluate.curve import Change, CurvePoint
 from fetal_jax.evaluate.verdict import Lack, Verdict, Word
-from fetal_jax.report import paper, verdicts
+from fetal_jax.report import paper, pixel_rows, sizes, verdicts
 from fetal_jax.report.charts import GREEN, ORANGE, PURPLE, SKY, VERMILION, Theme, chart, new_axes
 from fetal_jax.report.estimates import difference_cell, score_cell
 from fetal_jax.report.format import interval, points
@@ -15,6 +15,7 @@ from fetal_jax.report.groups import with_start
 from fetal_jax.report.names import model_title
 from fetal_jax.report.page import DASH, Block, Cell, Picture, Pictures, Section, Table, Text
 from fetal_jax.report.run import Run
+from fetal_jax.report.sizes import Standing
 from fetal_jax.train import regimes as regimes_lib
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def section(run: Run) -> Section | None:
   blocks: list[Block] = [Text(sentence(run))]
   if longer := longer_training(run):
     blocks.append(Text(longer, callout=True))
-  blocks.append(Pictures([picture(run.curve, use) for use in run.curve]))
+  blocks.append(Pictures([picture(run, use) for use in run.curve]))
   blocks += [table(run, use) for use in run.curve]
   return Section('curve', 'How many synthetic images', blocks, nav='How many')
 
@@ -115,8 +116,8 @@ def table(run: Run, use: str) -> Table:
   rows = []
   for model, curve in found.items():
     at = {point.images: point for point in curve.points}
-    theirs = papers(model, curve.points)
-    row = [Cell(model_title(model), small=_seeds(curve.points))]
+    theirs = papers(run, model, curve.points)
+    row = [sizes.title_cell(run, model, _seeds(curve.points))]
     for n in numbers:
       cell = score_cell(at[n]) if n in at else Cell(DASH)
       row.append(Cell(cell.text, f'{cell.small} paper\u00a0{theirs[n]:.1f}') if n in theirs else cell)
@@ -126,6 +127,7 @@ def table(run: Run, use: str) -> Table:
   notes = [
     'Test accuracy in percent by number of synthetic images, mean over seeds, with 95 % intervals by bootstrap over '
     'patients; changes in percentage points, the same patients drawn for both. Highlighted: the interval leaves out 0.',
+    *pixel_rows.sentence(run),
   ]
   columns = ['Model', *(f'{n:,}' if n else '0: real images only' for n in numbers)]
   columns += ['From the fewest to the most', 'From none to the most'][: 1 + from_none]
@@ -137,15 +139,17 @@ def _seeds(curve: Sequence[CurvePoint]) -> str:
   return f'{"–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seed{"s" * (seeds[-1] > 1)}'
 
 
-def papers(model: str, curve: Sequence[CurvePoint]) -> dict[int, float]:
-  """Returns the paper's accuracies (percent) by number of images, where a run's numbers are the paper's; else {}."""
-  known = paper.MODELS[model].accuracy if model in paper.MODELS else {}
+def papers(run: Run, model: str, curve: Sequence[CurvePoint]) -> dict[int, float]:
+  """Returns the paper's accuracies (percent) by number of images, where a run's numbers, networks and images are as there."""
+  if sizes.standing(run, model) is not Standing.BESIDE:
+    return {}
+  known = paper.MODELS[model].accuracy
   per_round = paper.TABLE_2_PER_CLASS * len(paper.TABLE_1)
-  sizes = dict.fromkeys(range(1, paper.TABLE_2_ROUNDS + 1), per_round)
+  rounds = dict.fromkeys(range(1, paper.TABLE_2_ROUNDS + 1), per_round)
   found = {
     point.images: known[point.regime]
     for point in curve
-    if point.regime in known and point.images == regimes_lib.images(point.regime, sizes)
+    if point.regime in known and point.images == regimes_lib.images(point.regime, rounds)
   }
   return found if any(found) else {}
 
@@ -153,10 +157,11 @@ def papers(model: str, curve: Sequence[CurvePoint]) -> dict[int, float]:
 # MARK: Chart
 
 
-def picture(curves: Mapping[str, UseCurve], use: str) -> Picture:
+def picture(run: Run, use: str) -> Picture:
   """Draws the chart of one use."""
+  curves = run.curve or {}
   found = {model: curve.points for model, curve in curves[use].models.items()}
-  theirs = {model: papers(model, curve) for model, curve in found.items()}
+  theirs = {model: papers(run, model, curve) for model, curve in found.items()}
   said = '; '.join(
     f'{model_title(model)}: '
     + ', '.join(f'{100 * p.value:.1f} % at {p.images:,}' for p in curve if p.value is not None)
@@ -164,12 +169,16 @@ def picture(curves: Mapping[str, UseCurve], use: str) -> Picture:
   )
   zero = ' 0: real images only.' if any(curve[0].images == 0 for curve in found.values()) else ''
   hollow = ' Hollow: the paper.' if any(theirs.values()) else ''
+  lines = (
+    ' Lines across: classifiers of raw pixels of the real images, no network.' if run.pixel_baselines else ''
+  )
   everyone = list(dict.fromkeys(model for of_use in curves.values() for model in of_use.models))
   return chart(
     f'curve_{use}',
     f'Test accuracy against the number of synthetic images. {_TITLES[use]}. {said}.',
-    f'{_TITLES[use]}: mean over seeds with 95 % intervals over patients.{zero}{hollow}',
+    f'{_TITLES[use]}: mean over seeds with 95 % intervals over patients.{zero}{hollow}{lines}',
     figure,
+    run,
     found,
     theirs,
     everyone,
@@ -188,6 +197,7 @@ _STYLES: tuple[tuple[str | None, str, str], ...] = (
 
 
 def figure(
+  run: Run,
   lines: Mapping[str, Sequence[CurvePoint]],
   theirs: Mapping[str, Mapping[int, float]],
   models: Sequence[str],
@@ -196,6 +206,7 @@ def figure(
   """Draws accuracy against the number of synthetic images on a logarithmic scale, 0 one doubling left of the fewest.
 
   Args:
+    run: whose classifiers of raw pixels are drawn across.
     lines: points by model.
     theirs: the paper's accuracies in percent by model and number.
     models: all of the page's curves, which decides their styles.
@@ -228,6 +239,7 @@ def figure(
       xs = [place[n] + aside for n in paper_points]
       hollow: dict[str, Any] = {'markerfacecolor': 'none', 'markersize': 6, 'alpha': 0.8}
       axes.plot(xs, list(paper_points.values()), linestyle='', **style, **hollow)
+  pixel_rows.lines(run, axes, theme, across=True)
   if any(theirs.values()):
     axes.plot([], [], 'o', color=theme.muted, markerfacecolor='none', label='hollow: the paper')
   labels = _readable(numbers, place, span / 9)

@@ -4,10 +4,10 @@ import pathlib
 
 from fetal_jax.evaluate.paired import RegimeComparison
 from fetal_jax.evaluate.verdict import Word
-from fetal_jax.report import verdicts
+from fetal_jax.report import sizes, verdicts
 from fetal_jax.report.estimates import changed, difference_cell, mcnemar_cell, score_cell
 from fetal_jax.report.groups import with_start
-from fetal_jax.report.names import model_title, regime_title
+from fetal_jax.report.names import regime_title
 from fetal_jax.report.page import DASH, Block, Cell, Picture, Pictures, Section, Table, Text
 from fetal_jax.report.run import Run
 from fetal_jax.train import regimes as regimes_lib
@@ -129,7 +129,7 @@ def changes(run: Run) -> Table | None:
 def _change(run: Run, model: str, regime: str, compared: RegimeComparison) -> list[Cell]:
   """Returns the row of one filtered regime."""
   before, found = regimes_lib.without_filter(regime), compared.regimes[regime]
-  title = Cell(model_title(model), small=regime_title(before, run.rounds))
+  title = sizes.title_cell(run, model, regime_title(before, run.rounds))
   trained, after = _trained_on(run, model, regime), score_cell(found.scores['accuracy'])
   if found.difference is None:  # the regime without filter has not run
     return [title, Cell(DASH, small='not run'), trained, Cell(DASH), after, Cell(DASH), Cell(DASH)]

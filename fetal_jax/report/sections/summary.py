@@ -4,11 +4,10 @@ import math
 
 from fetal_jax.evaluate.comparisons import PairedDifference
 from fetal_jax.evaluate.verdict import Lack, Word
-from fetal_jax.report import verdicts
+from fetal_jax.report import sizes, verdicts
 from fetal_jax.report.estimates import changed
 from fetal_jax.report.format import interval, points
 from fetal_jax.report.groups import groups, mean_accuracy
-from fetal_jax.report.names import model_title
 from fetal_jax.report.page import Answers, Block, Section, Text, Tiles
 from fetal_jax.report.run import Run, num_images
 from fetal_jax.report.sections import copies
@@ -49,7 +48,7 @@ def tiles(run: Run) -> list[tuple[str, str]]:
   """Returns the main figures, (value, what it is)."""
   found = []
   if best := best_of_all(run):
-    found.append((f'{100 * best[2]:.1f} %', f'best test accuracy ({model_title(best[0])})'))
+    found.append((f'{100 * best[2]:.1f} %', f'best test accuracy ({sizes.titled(run, best[0])})'))
   if change := run.comparisons.control or run.comparisons.planned:
     label = f'with synthetic data, against {_against(run)}, mean over models; 95 %: {interval(change)}; '
     found.append((points(change.value), label + f'verdict: {verdicts.of_all(run).word.value}'))
@@ -133,7 +132,8 @@ def what_was_done(run: Run) -> str:
     parts.append(f'a classifier-guided diffusion model drew {drawn:,} synthetic ones')
   if run.runs:
     models, regimes = len({one.model for one in run.runs}), len({one.regime for one in run.runs})
-    trained = f'{models} classifier{"s" * (models > 1)} {"were" if models > 1 else "was"} trained'
+    size = f' ({said})' if (said := sizes.summed(run)) else ''
+    trained = f'{models} classifier{"s" * (models > 1)}{size} {"were" if models > 1 else "was"} trained'
     if regimes > 1:
       trained += f' in {regimes} regimes, with and without the synthetic images'
     parts.append(trained)

@@ -28,7 +28,7 @@ def _bin(low, count, confidence=None, accuracy=None):
 def test_the_table_is_that_of_the_runs(run):
   table = calibration.table(run)
   scores = [one.scores for one in run.runs if one.regime == 'real']
-  row = next(row for row in table.rows if (row[0].text, row[0].small) == ('ResNet50', 'Real images only'))
+  row = next(row for row in table.rows if row[0].text == 'ResNet50' and 'Real images only' in row[0].small)
   assert row[2].text == f'{50 * sum(s.accuracy for s in scores):.1f}'
   assert row[3].text == f'{50 * sum(s.ece for s in scores):.1f}'
   assert row[3].small == f'±\xa0{100 * statistics.stdev(s.ece for s in scores):.1f}'

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 from helpers import fake_workdir
-from helpers.fake_run import classifier, make, scored
+from helpers.fake_run import classifier, data, make, pixels, planes, scored
 
 from fetal_jax.evaluate import intervals
 from fetal_jax.report import charts
@@ -41,7 +41,7 @@ def _one(regime, seed, accuracy, **more):
 def test_the_table_by_hand():
   runs = [_one('real', 0, 0.90), _one('real', 1, 0.92)]
   runs += [_one('synth_r1', 0, 0.88, real_images=0, synthetic_images=3000)]
-  table = _table(make(runs=runs))
+  table = _table(make(runs=runs, data=planes()))
   assert table.title == 'Table 5 · ResNet50'
   rows = {row[0].text: dict(zip(table.columns, row, strict=True)) for row in table.rows}
   real, synthetic = rows['Real images only'], rows['Synthetic only, round 1']
@@ -75,15 +75,62 @@ def test_mixed_protocols_are_pointed_out():
   assert table.notes[0] == 'The runs of this table follow different protocols: do not compare them.'
 
 
-def test_only_known_figures_of_the_paper_stand_by_class(run):
-  small = [
-    cell.small
+def _small_print(reduced, about):
+  names = ('abdomen', 'femur', 'heart')
+  runs = [
+    classifier('real', model=model, reduced=reduced, parameters=140_000, scores=scored(0.8, names=names))
     for model in ('vit_b_32', 'resnet50')
-    for row in _table(run, model).rows
-    for cell in row
-    if 'paper' in cell.small
   ]
-  assert small == ['paper 30.28', 'paper 44.93']
+  run = make(runs=runs, data=about)
+  rows = [row for model in ('vit_b_32', 'resnet50') for row in _table(run, model).rows]
+  return [cell.small for row in rows for cell in row if 'paper' in cell.small]
+
+
+def test_only_known_figures_of_the_paper_stand_by_class():
+  assert _small_print(False, planes()) == ['paper 30.28', 'paper 44.93']
+  assert _small_print(True, planes()) == _small_print(False, data(image_size=128)) == []
+
+
+def test_the_papers_accuracies_stand_last_where_networks_are_reduced():
+  runs = [_one('real', 0, 0.90, reduced=True, parameters=15_264)]
+  table = _table(make(runs=runs, data=planes(32)))
+  assert table.title == 'Table 5 · ResNet50 (reduced, 0.0153 M parameters, 32 px)'
+  assert table.columns[-1] == 'Paper: full size, 128 px, its own split'
+  assert 'Paper: accuracy' not in table.columns
+  assert [row[-1].text for row in table.rows] == ['92.0']  # what was not run is not shown
+
+
+def test_other_data_have_neither_numbers_of_tables_nor_columns_of_the_paper():
+  run = make(runs=[_one('real', 0, 0.90)], data=data(image_size=128))
+  table = _table(run)
+  assert table.title == 'ResNet50'
+  assert not any('Paper' in column for column in table.columns)
+  assert 'in the paper' not in classifiers.section(run).blocks[0].text
+
+
+def test_raw_pixels_stand_in_the_table_of_every_classifier():
+  found = pixels(nearest_neighbour=0.561, random_forest=0.722)
+  table = _table(make(runs=[_one('real', 0, 0.90)], pixel_baselines=found))
+  forest = dict(zip(table.columns, table.rows[-1], strict=True))
+  assert forest['Regime'].text == 'Random forest'
+  assert forest['This run: accuracy'].text == '72.2'
+  assert forest['Balanced accuracy'].text == '36.1'
+  assert (forest['Macro F1'].text, forest['Epoch chosen'].text) == ('–', '–')
+
+
+def test_training_accuracy_is_of_the_chosen_epoch_or_the_best_as_the_protocol_asks():
+  history = [
+    EpochRow(epoch=epoch, step=epoch, train_loss=1.0, train_accuracy=accuracy, score=0.5)
+    for epoch, accuracy in enumerate((0.6, 0.95, 0.9), start=1)
+  ]
+  for protocol, shown, said in (
+    ('honest', '60.0', 'of the chosen epoch'),
+    ('paper', '95.0', 'the best of all'),
+  ):
+    one = _one('real', 0, 0.5, protocol=protocol, history=history, train_accuracy=0.6)
+    table = _table(make(runs=[one]))
+    assert dict(zip(table.columns, table.rows[0], strict=True))['Training accuracy'].text == shown
+    assert said in table.notes[0]
 
 
 def test_a_model_that_the_paper_lacks_has_no_number():

@@ -83,7 +83,7 @@ def test_one_patient_gives_no_interval_and_no_claim():
   assert text.endswith(
     ' Missing for a verdict: the comparison has no interval; there are fewer than 3 seeds.'
   )
-  charts.svg(curve.figure, _lines(found), {}, ['a'], theme=charts.DARK)
+  charts.svg(curve.figure, fake_run.make(), _lines(found), {}, ['a'], theme=charts.DARK)
 
 
 def test_models_without_two_numbers_in_common_have_no_sentence_together():
@@ -116,15 +116,39 @@ def test_the_table_has_every_point_and_both_changes():
 
 def test_the_papers_values_stand_where_the_counts_are_the_papers():
   right = {'real': 30, 'synth_10000_then_real': 31, 'synth_r1_then_real': 32, 'synth_r12_then_real': 34}
-  as_paper = _run({'vit_b_32': right}, {1: 30_000, 2: 30_000})
+  as_paper = msgspec.structs.replace(
+    _run({'vit_b_32': right}, {1: 30_000, 2: 30_000}), data=fake_run.planes()
+  )
   small = [cell.small for cell in curve.table(as_paper, 'then_real').rows[0]]
   assert [text.split('paper\xa0')[1:] for text in small[1:5]] == [['75.5'], [], ['89.6'], ['90.8']]
   points = as_paper.curve['then_real'].models['vit_b_32'].points
-  assert curve.papers('vit_b_32', points) == {0: 75.5, 30_000: 89.6, 60_000: 90.8}
-  assert 'Hollow: the paper.' in curve.picture(as_paper.curve, 'then_real').caption
-  otherwise = _run({'vit_b_32': right}, {1: 15_000, 2: 30_000})
-  assert not any('paper' in cell.small for cell in curve.table(otherwise, 'then_real').rows[0])
-  assert 'paper' not in curve.picture(otherwise.curve, 'then_real').caption
+  assert curve.papers(as_paper, 'vit_b_32', points) == {0: 75.5, 30_000: 89.6, 60_000: 90.8}
+  assert 'Hollow: the paper.' in curve.picture(as_paper, 'then_real').caption
+  other_numbers = msgspec.structs.replace(
+    _run({'vit_b_32': right}, {1: 15_000, 2: 30_000}), data=fake_run.planes()
+  )
+  other_size = msgspec.structs.replace(as_paper, data=fake_run.planes(64))
+  other_data = msgspec.structs.replace(as_paper, data=fake_run.data(image_size=128))
+  for otherwise in (other_numbers, other_size, other_data):
+    assert not any('paper' in cell.small for cell in curve.table(otherwise, 'then_real').rows[0])
+    assert 'paper' not in curve.picture(otherwise, 'then_real').caption
+
+
+def test_raw_pixels_stand_beneath_the_table_and_across_the_chart():
+  found = _run({'a': {'synth_12': 4, 'synth_r1': 20, 'synth_r12': 32}})
+  pixels = fake_run.pixels(nearest_neighbour=0.561, random_forest=0.722)
+  run = msgspec.structs.replace(found, pixel_baselines=pixels)
+  assert curve.table(run, 'synthetic').notes[1] == (
+    'Trained on raw pixels of the real images, no network: nearest neighbour 56.1 %, random forest 72.2 %.'
+  )
+  axes = curve.figure(run, _lines(run.curve), {}, ['a'], charts.LIGHT).axes[0]
+  across = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()[1:]}
+  assert across == {
+    'nearest neighbour (raw pixels)': pytest.approx([56.1, 56.1]),
+    'random forest (raw pixels)': pytest.approx([72.2, 72.2]),
+  }
+  assert 'classifiers of raw pixels' in curve.picture(run, 'synthetic').caption
+  assert len(curve.table(found, 'synthetic').notes) == 1
 
 
 def _lines(found, use='synthetic'):
@@ -133,8 +157,9 @@ def _lines(found, use='synthetic'):
 
 def test_the_chart_shows_means_and_intervals_by_doublings():
   right = {'real': 30, 'synth_12_then_real': 20, 'synth_r1_then_real': 26, 'synth_r12_then_real': 32}
-  lines = _lines(_run({'resnet50': right}).curve, 'then_real')
-  axes = curve.figure(lines, {}, ['resnet50'], charts.LIGHT).axes[0]
+  run = _run({'resnet50': right})
+  lines = _lines(run.curve, 'then_real')
+  axes = curve.figure(run, lines, {}, ['resnet50'], charts.LIGHT).axes[0]
   (line,) = axes.get_lines()
   np.testing.assert_allclose(line.get_xydata(), [[0, 75], [1, 50], [3, 65], [4, 80]])
   assert [label.get_text() for label in axes.get_xticklabels()] == ['0', '12', '48', '96']
@@ -144,12 +169,13 @@ def test_the_chart_shows_means_and_intervals_by_doublings():
 
 def test_labels_that_would_overlap_are_left_out():
   right = {f'synth_{n}': 4 for n in (10, 400, 410, 420)}
-  axes = curve.figure(_lines(_run({'a': right}).curve), {}, ['a'], charts.LIGHT).axes[0]
+  run = _run({'a': right})
+  axes = curve.figure(run, _lines(run.curve), {}, ['a'], charts.LIGHT).axes[0]
   assert [label.get_text() for label in axes.get_xticklabels()] == ['10', '', '', '420']
 
 
 def test_both_themes_say_what_they_show():
-  found = _run({'resnet50': {'synth_12': 4, 'synth_r1': 20, 'synth_r12': 32}}).curve
+  found = _run({'resnet50': {'synth_12': 4, 'synth_r1': 20, 'synth_r12': 32}})
   picture = curve.picture(found, 'synthetic')
   assert picture.file == 'curve_synthetic.svg'
   assert set(picture.data) == {'light', 'dark'}
