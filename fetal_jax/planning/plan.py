@@ -39,6 +39,7 @@ def make(config: ml_collections.ConfigDict, workdir: files.PathLike | None = Non
     seed=config.seed,
     test_fraction=data.test_fraction,
     phantom_images=data.phantom_images,
+    patients_csv=data.patients_csv,
   )
   stages = stages_lib.make(config, images)
   here = str(devices.compute_dtype(config.dtype))
