@@ -34,7 +34,7 @@ STAGES = ('prepare', 'diffusion', 'sample', 'classify', 'filter', 'evaluate', 'r
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
-  """The data and their split in numbers, see `prepared.SplitFile`."""
+  """The data and their split in numbers, see `prepared.SplitFile`; what is about patients is None where they are unknown."""
 
   source: str
   split: str
@@ -44,10 +44,12 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
   class_names: tuple[str, ...]
   images: dict[str, dict[str, int]]
   totals: dict[str, int]
-  patients: dict[str, int]
-  shared_patients: int
-  test_patient_overlap: float
-  test_patient_class_overlap: float
+  patients_known: bool
+  images_of_unknown_patients: int
+  patients: dict[str, int] | None
+  shared_patients: int | None
+  test_patient_overlap: float | None
+  test_patient_class_overlap: float | None
   split_hash: str
 
 

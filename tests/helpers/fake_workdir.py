@@ -46,6 +46,7 @@ def make(
   num_images: int = 240,
   image_size: int = 16,
   split: str = 'paper',
+  source: str = 'fetal_phantom',
   dataset: bool = False,
   protocol: str = 'honest',
   evaluated: bool = False,
@@ -57,13 +58,18 @@ def make(
   """Writes data/, logs/, synthetic/, classify/ and config.json; `dataset` makes real TFDS rounds (slower).
 
   `evaluated` and `swept` add what those stages leave; then `copies` of the synthetic images are training images. `curve`
-  adds regimes of so many synthetic images, `kept` regimes of filtered ones with what the filter leaves.
+  adds regimes of so many synthetic images, `kept` regimes of filtered ones with what the filter leaves. Data that are
+  there already are taken as they are.
   """
   rng = np.random.default_rng(0)
   asked = (*regimes, *kept)
   drawn = {'rounds': rounds, 'per_class': per_class}
   _write_config(workdir, class_names, models, asked, num_seeds, image_size, split, protocol, curve, drawn)
-  records, test = _write_data(workdir, rng, class_names, num_images, image_size, split)
+  if not (workdir / 'data' / prepared.NAME).is_file():
+    _write_data(workdir, rng, class_names, num_images, image_size, split)
+    prepared.write_info(workdir, msgspec.structs.replace(prepared.read_info(workdir), source=source))
+  data = prepared.load(workdir)
+  records, test = data.records, data.split.test
   _write_diffusion(workdir, rng)
   for r in range(1, rounds + 1):
     _write_round(workdir, rng, r, class_names, per_class, image_size, dataset)

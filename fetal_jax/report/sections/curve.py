@@ -8,7 +8,7 @@ import numpy as np
 from fetal_jax.evaluate.curve import Change, CurvePoint, UseCurve
 from fetal_jax.report import paper
 from fetal_jax.report.charts import GREEN, ORANGE, PURPLE, SKY, VERMILION, Theme, chart, new_axes
-from fetal_jax.report.estimates import difference_cell, score_cell
+from fetal_jax.report.estimates import difference_cell, score_cell, too_narrow, unit, unit_of_run
 from fetal_jax.report.format import interval, points
 from fetal_jax.report.groups import with_start
 from fetal_jax.report.names import model_title
@@ -38,7 +38,7 @@ def section(run: Run) -> Section | None:
   blocks: list[Block] = [Text(sentence(run.curve))]
   if longer := longer_training(run):
     blocks.append(Text(longer, callout=True))
-  blocks.append(Pictures([picture(run.curve, use) for use in run.curve]))
+  blocks.append(Pictures([picture(run, use) for use in run.curve]))
   blocks += [table(run, use) for use in run.curve]
   return Section('curve', 'How many synthetic images', blocks, nav='How many')
 
@@ -51,7 +51,7 @@ def sentence(curves: Mapping[str, UseCurve]) -> str:
   clauses = []
   for use, found in curves.items():
     if change := found.overall.more:
-      known = '95 % interval over patients ' if change.low is not None else ''
+      known = f'95 % interval over {unit(change.patients)} ' if change.low is not None else ''
       clause = (
         f'{_WITH[use]}, test accuracy {_verdict(change)} with their number: {points(change.value)} from '
         f'{change.start:,} to {change.end:,} images ({known}{interval(change)}; {_models(change)})'
@@ -121,7 +121,8 @@ def table(run: Run, use: str) -> Table:
     rows.append(row)
   notes = [
     'Test accuracy in percent by number of synthetic images, mean over seeds, with 95 % intervals by bootstrap over '
-    'patients; changes in percentage points, the same patients drawn for both. Highlighted: the interval leaves out 0.',
+    f'{unit_of_run(run)}; changes in percentage points, the same drawn for both. Highlighted: the interval leaves out 0.'
+    f'{too_narrow(run)}',
   ]
   columns = ['Model', *(f'{n:,}' if n else '0: real images only' for n in numbers)]
   columns += ['From the fewest to the most', 'From none to the most'][: 1 + from_none]
@@ -149,8 +150,9 @@ def papers(model: str, curve: Sequence[CurvePoint]) -> dict[int, float]:
 # MARK: Chart
 
 
-def picture(curves: Mapping[str, UseCurve], use: str) -> Picture:
+def picture(run: Run, use: str) -> Picture:
   """Draws the chart of one use."""
+  curves = run.curve or {}
   found = {model: curve.points for model, curve in curves[use].models.items()}
   theirs = {model: papers(model, curve) for model, curve in found.items()}
   said = '; '.join(
@@ -164,7 +166,7 @@ def picture(curves: Mapping[str, UseCurve], use: str) -> Picture:
   return chart(
     f'curve_{use}',
     f'Test accuracy against the number of synthetic images. {_TITLES[use]}. {said}.',
-    f'{_TITLES[use]}: mean over seeds with 95 % intervals over patients.{zero}{hollow}',
+    f'{_TITLES[use]}: mean over seeds with 95 % intervals over {unit_of_run(run)}.{zero}{hollow}',
     figure,
     found,
     theirs,

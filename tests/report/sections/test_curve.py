@@ -102,10 +102,10 @@ def test_the_papers_values_stand_where_the_counts_are_the_papers():
   assert [text.split('paper\xa0')[1:] for text in small[1:5]] == [['75.5'], [], ['89.6'], ['90.8']]
   points = as_paper.curve['then_real'].models['vit_b_32'].points
   assert curve.papers('vit_b_32', points) == {0: 75.5, 30_000: 89.6, 60_000: 90.8}
-  assert 'Hollow: the paper.' in curve.picture(as_paper.curve, 'then_real').caption
+  assert 'Hollow: the paper.' in curve.picture(as_paper, 'then_real').caption
   otherwise = _run({'vit_b_32': right}, {1: 15_000, 2: 30_000})
   assert not any('paper' in cell.small for cell in curve.table(otherwise, 'then_real').rows[0])
-  assert 'paper' not in curve.picture(otherwise.curve, 'then_real').caption
+  assert 'paper' not in curve.picture(otherwise, 'then_real').caption
 
 
 def _lines(found, use='synthetic'):
@@ -131,7 +131,7 @@ def test_labels_that_would_overlap_are_left_out():
 
 def test_both_themes_say_what_they_show():
   found = _run({'resnet50': {'synth_12': 4, 'synth_r1': 20, 'synth_r12': 32}}).curve
-  picture = curve.picture(found, 'synthetic')
+  picture = curve.picture(fake_run.make(curve=found), 'synthetic')
   assert picture.file == 'curve_synthetic.svg'
   assert set(picture.data) == {'light', 'dark'}
   assert 'ResNet50: 10.0 % at 12, 50.0 % at 48, 80.0 % at 96' in picture.alt
