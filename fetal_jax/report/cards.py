@@ -33,6 +33,7 @@ class Facts:
   code: str
   citation: str  # of the paper
   data: Data | None
+  split: str
   overlap: str
   trained_on: str
   models: list[str]
@@ -82,6 +83,7 @@ def facts(run: Run) -> Facts:
     code=_code(run),
     citation=paper.CITATION,
     data=data,
+    split=leakage.split_title(data) if data else '',
     overlap=leakage.overlap(data) if data else '',
     trained_on=found.leakage.trained_on if found else '',
     models=[model_title(model) for model in groups(run.runs)],

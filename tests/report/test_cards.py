@@ -100,7 +100,7 @@ def test_real_planes_bring_their_licence_and_citation(small):
 def test_drawn_planes_are_called_so(small):
   for front, body in _parsed(_of(small, source='fetal_phantom')).values():
     assert front['license'] == 'apache-2.0'
-    assert 'fetal_phantom, planes drawn by fetal\\_jax' in body.replace('fetal\\_phantom', 'fetal_phantom')
+    assert 'planes drawn by fetal' in body
     assert not {'medical', 'ultrasound', 'fetal'} & set(front['tags'])
 
 

@@ -10,12 +10,17 @@ def section(run: Run) -> Section | None:
   if run.data is None:
     return None
   facts = [
-    ('Split', f'{run.data.split}, hash {run.data.split_hash[:12]}'),
+    ('Split', f'{split_title(run.data)}, hash {run.data.split_hash[:12]}'),
     ('Patients', overlap(run.data)),
     ('Trained on', f'{_trained_on(run)}.'),
   ]
   terms = Terms([(term, '', value) for term, value in facts])
   return Section('leakage', 'Leakage: who is seen on both sides?', [terms], nav='Leakage')
+
+
+def split_title(data: Data) -> str:
+  """Returns the split as it was asked for, with what keeps it from holding what its name says."""
+  return data.split if data.patients_known else f'{data.split}, of patients who are unknown'
 
 
 def overlap(data: Data) -> str:
