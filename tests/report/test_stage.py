@@ -188,7 +188,7 @@ def test_unknown_patients_are_said(own, name):
   assert 'The patients of all 150 images are unknown.' in text
   assert '95 % interval over images ' in text
   assert 'too narrow if several show one' in text
-  assert 'patient, of patients who are unknown' in text
+  assert 'patient, though the patients are unknown' in text
 
 
 @pytest.mark.parametrize('name', ['index.html', 'report.md', 'cards/dataset.md', 'cards/model.md'])

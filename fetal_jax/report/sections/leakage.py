@@ -20,7 +20,7 @@ def section(run: Run) -> Section | None:
 
 def split_title(data: Data) -> str:
   """Returns the split as it was asked for, with what keeps it from holding what its name says."""
-  return data.split if data.patients_known else f'{data.split}, of patients who are unknown'
+  return data.split if data.patients_known else f'{data.split}, though the patients are unknown'
 
 
 def overlap(data: Data) -> str:
