@@ -313,7 +313,7 @@ def _records(source: Any, class_names: tuple[str, ...]) -> records_lib.Records:
 
 
 def _log_split(name: str, summary: splits.SplitSummary) -> None:
-  """Logs the images of each class and side, and how many patients are on both."""
+  """Logs the images of each class and side, and how many patients are on both, or that nobody knows."""
   classes = list(summary.images['train'])
   width = max(map(len, classes), default=0)
   logging.info('Split %r: images per class', name)
@@ -325,6 +325,14 @@ def _log_split(name: str, summary: splits.SplitSummary) -> None:
       if not count and summary.totals[side]:
         logging.warning('class %s has no %s images: nothing can be said of it there', label, side)
   logging.info('  %s %10d %10d %10d', 'all'.ljust(width), *summary.totals.values())
+  if summary.patients is None:
+    logging.warning(
+      'the patients of %s of %s images are unknown: whether somebody is in train and test at once cannot be said%s',
+      f'{summary.images_of_unknown_patients:,}',
+      f'{sum(summary.totals.values()):,}',
+      ', and data.split=patient divides these images one by one' if name == 'patient' else '',
+    )
+    return
   logging.info('  %s %10d %10d %10d', 'patients'.ljust(width), *summary.patients.values())
   if not summary.totals['validation']:
     logging.info(
@@ -332,6 +340,6 @@ def _log_split(name: str, summary: splits.SplitSummary) -> None:
     )
   logging.info(
     '  %.1f %% of the test images show a patient who is also in train or validation, %.1f %% in the same class',
-    100 * summary.test_patient_overlap,
-    100 * summary.test_patient_class_overlap,
+    100 * (summary.test_patient_overlap or 0),
+    100 * (summary.test_patient_class_overlap or 0),
   )

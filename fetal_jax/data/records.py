@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from fetal_jax.data import patients as patients_lib
 from fetal_jax.runtime import files
 
 COLUMNS = ('name', 'label', 'patient', 'brain_plane', 'operator', 'machine', 'official_train')
@@ -19,7 +20,8 @@ class Records:
   Attributes:
     names: [N] str, an image's name without extension, unique.
     labels: [N] int32, an index into `class_names`.
-    patients: [N] str, who is seen; images of one patient are never independent.
+    patients: [N] str, who is seen; images of one patient are never independent. Where nobody knows, an image's stand-in,
+      see `data.patients`.
     class_names: the classes in label order.
     brain_planes, operators, machines: [N] str, '' where unknown.
     official_train: [N] bool, the source's own train/test column; None if it has none.
@@ -70,7 +72,7 @@ def make(
   machines: Sequence[str] | None = None,
   official_train: Sequence[bool] | np.ndarray | None = None,
 ) -> Records:
-  """Makes records from plain sequences; what is not given is unknown."""
+  """Makes records from plain sequences; what is not given is unknown, and so is a patient who is ''."""
 
   def text(values: Sequence[str] | None) -> np.ndarray:
     return np.asarray([''] * len(names) if values is None else list(values), dtype=np.str_)
@@ -78,7 +80,7 @@ def make(
   return Records(
     names=text(names),
     labels=np.asarray(labels, np.int32),
-    patients=text(patients),
+    patients=text(patients_lib.named(patients, names)),
     class_names=tuple(class_names),
     brain_planes=text(brain_planes),
     operators=text(operators),
@@ -88,15 +90,16 @@ def make(
 
 
 def write_csv(path: files.PathLike, records: Records) -> None:
-  """Writes one row an image (`COLUMNS`), whole or not at all. Labels are class names."""
+  """Writes one row an image (`COLUMNS`), whole or not at all. Labels are class names; an unknown patient is ''."""
   with files.replacing(path) as temporary, open(temporary, 'w', newline='', encoding='utf-8') as f:
     writer = csv.writer(f)
     writer.writerow(COLUMNS)
+    patients = patients_lib.written(records.patients)
     for i in range(len(records)):
       train = '' if records.official_train is None else int(records.official_train[i])
       label = records.class_names[records.labels[i]]
       about = (records.brain_planes[i], records.operators[i], records.machines[i], train)
-      writer.writerow([records.names[i], label, records.patients[i], *about])
+      writer.writerow([records.names[i], label, patients[i], *about])
 
 
 def read_csv(path: files.PathLike, class_names: Sequence[str]) -> Records:

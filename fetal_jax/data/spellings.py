@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 
+from fetal_jax.data import patients as patients_lib
 from fetal_jax.data.problems import MOST
 from fetal_jax.data.records import Records
 
@@ -37,8 +38,8 @@ def short(name: str, most: int = 28) -> str:
 def warnings(records: Records) -> list[str]:
   """Returns what must be said of the patients and the classes of a data set."""
   said = []
-  own = (records.patients == records.names).all()  # every image counts as a patient of its own
-  patients = [] if own else several(records.patients.tolist(), of_patient)
+  known = records.patients[patients_lib.known(records.patients)]
+  patients = several(known.tolist(), of_patient)
   if patients:
     said.append(
       f'{len(patients):,} patients have several spellings ({_in_words(patients)}), which count as different patients: '

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from fetal_jax.data import patients as patients_lib
 from fetal_jax.data.records import Records
 from fetal_jax.runtime.errors import UserError
 
@@ -33,7 +34,7 @@ def paper(records: Records, *, seed: int, test_fraction: float = 0.2, validation
   """Splits images 80/20 as the paper does: every fifth image of a class, in the source's order, is a test image.
 
   Image i of a class (from 0) is a test image if i % 5 == 0 and i > 0, which gives the counts of the paper's
-  Table 1. Nearly every test image shows a patient who is also in train: accuracies are optimistic.
+  Table 1. In that data set nearly every test image shows a patient who is also in train: accuracies are optimistic.
   """
   del test_fraction  # the rule fixes it
   test = np.zeros(len(records), np.bool_)
@@ -43,10 +44,12 @@ def paper(records: Records, *, seed: int, test_fraction: float = 0.2, validation
 
 
 def official(records: Records, *, seed: int, test_fraction: float = 0.2, validation: bool = True) -> Split:
-  """Splits by the data set's own train/test column, which no patient crosses."""
+  """Splits by the data set's own train/test column, which no patient that is known crosses."""
   del test_fraction  # the column fixes it
   if records.official_train is None:
-    raise UserError('the source has no train/test column: set --config.data.split=patient')
+    raise UserError(
+      'the source has no train/test column, and no folders train and test in every class: set --config.data.split=patient'
+    )
   test = ~records.official_train
   crossing = np.intersect1d(records.patients[test], records.patients[~test])
   if len(crossing):
@@ -58,7 +61,10 @@ def official(records: Records, *, seed: int, test_fraction: float = 0.2, validat
 
 
 def patient(records: Records, *, seed: int, test_fraction: float = 0.2, validation: bool = True) -> Split:
-  """Draws patients until the test side has `test_fraction` of every class; no patient is on both sides."""
+  """Draws patients until the test side has `test_fraction` of every class; no patient is on both sides.
+
+  Images whose patients are unknown are drawn one by one: of these nobody knows.
+  """
   if not 0 < test_fraction < 1:
     raise UserError(f'data.test_fraction is {test_fraction}: set it between 0 and 1')
   test = _hold_out(records, test_fraction, np.random.default_rng([seed, 0]))
@@ -93,7 +99,8 @@ def _sides(records: Records, test: Bool[np.ndarray, ' n'], seed: int, validation
 
 
 def _who(records: Records) -> str:
-  return f'{len(records)} images of {len(np.unique(records.patients))} patients'
+  patients = patients_lib.count(records.patients)
+  return f'{len(records)} images of {"unknown" if patients is None else patients} patients'
 
 
 def _hold_out(records: Records, fraction: float, rng: np.random.Generator) -> Bool[np.ndarray, ' n']:
@@ -138,6 +145,8 @@ class SplitSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
   Attributes:
     images: side -> class -> number of images.
     totals: side -> number of images.
+    patients_known: whether the patient of every image is known. If not, the counts and shares of patients are None.
+    images_of_unknown_patients: number of images whose patient is unknown.
     patients: side -> number of patients.
     shared_patients: number of patients both in the test and on the training side (train and validation).
     test_patient_overlap: share, 0 to 1, of the test images whose patient has an image on the training side.
@@ -146,11 +155,12 @@ class SplitSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
   images: dict[str, dict[str, int]]
   totals: dict[str, int]
-  patients_known: bool = True
-  patients: dict[str, int]
-  shared_patients: int
-  test_patient_overlap: float
-  test_patient_class_overlap: float
+  patients_known: bool
+  images_of_unknown_patients: int
+  patients: dict[str, int] | None = None
+  shared_patients: int | None = None
+  test_patient_overlap: float | None = None
+  test_patient_class_overlap: float | None = None
 
 
 def describe(records: Records, split: Split) -> SplitSummary:
@@ -162,17 +172,30 @@ def describe(records: Records, split: Split) -> SplitSummary:
     }
     for side, indices in sides.items()
   }
+  totals = {side: len(indices) for side, indices in sides.items()}
+  unknown = int((~patients_lib.known(records.patients)).sum())
+  if unknown:
+    return SplitSummary(
+      images=images, totals=totals, patients_known=False, images_of_unknown_patients=unknown
+    )
   train_side = split.train_side
   views = np.array([f'{p}\t{label}' for p, label in zip(records.patients, records.labels, strict=True)])
   seen = np.isin(records.patients[split.test], records.patients[train_side])
   return SplitSummary(
     images=images,
-    totals={side: len(indices) for side, indices in sides.items()},
+    totals=totals,
+    patients_known=True,
+    images_of_unknown_patients=0,
     patients={side: len(np.unique(records.patients[indices])) for side, indices in sides.items()},
-    shared_patients=len(np.unique(records.patients[split.test][seen])),
+    shared_patients=len(on_both_sides(records, split)),
     test_patient_overlap=float(seen.mean()),
     test_patient_class_overlap=float(np.isin(views[split.test], views[train_side]).mean()),
   )
+
+
+def on_both_sides(records: Records, split: Split) -> list[str]:
+  """Returns the known patients who are in the test and on the training side, sorted."""
+  return np.intersect1d(records.patients[split.test], records.patients[split.train_side]).tolist()
 
 
 def split_hash(records: Records, split: Split) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from fetal_jax.data import patients as patients_lib
 from fetal_jax.evaluate import intervals, paired
 from fetal_jax.evaluate.intervals import GroupRow
 from fetal_jax.evaluate.paired import RegimeComparison
@@ -45,7 +46,7 @@ class PairedDifference(msgspec.Struct, frozen=True, kw_only=True):
     baseline, regime: the two regimes.
     models: {model: its own difference}.
     seeds: those that all models have in both regimes.
-    images, patients: number of them in the test set.
+    images, patients: number of them in the test set; `patients` is None where they are unknown.
     metric: 'accuracy'.
     value, low, high, why: the difference as a fraction with its 95 % interval, see `intervals.Estimate`.
   """
@@ -55,7 +56,7 @@ class PairedDifference(msgspec.Struct, frozen=True, kw_only=True):
   models: dict[str, float]
   seeds: list[int]
   images: int
-  patients: int
+  patients: int | None
   metric: str
   value: float | None
   low: float | None
@@ -196,7 +197,7 @@ def difference(predictions: AllPredictions, baseline: str, regime: str) -> Paire
     models={model: _accuracy(after[model]) - _accuracy(before[model]) for model in both},
     seeds=seeds,
     images=len(first),
-    patients=len(set(first.patients.tolist())),
+    patients=patients_lib.count(first.patients),
     metric='accuracy',
     **msgspec.structs.asdict(found),
   )

@@ -3,7 +3,8 @@
 Images of one patient resemble each other, so a score's uncertainty comes from which patients were seen: a resample draws
 patients with replacement and takes all their images (cluster bootstrap; Field and Welsh, 2007,
 doi:10.1111/j.1467-9868.2007.00593.x). Intervals are percentiles of the resampled scores. They are about other patients from
-the same source, judged by the same weights; the spread over seeds is about training again.
+the same source, judged by the same weights; the spread over seeds is about training again. An image whose patient is unknown counts as a
+patient of its own (see `data.patients`): such intervals are over images, and too narrow if several show one patient.
 
 `scipy.stats.bootstrap` resamples single observations; here an image's weight is how often its patient was drawn, and
 all resamples of a score are a few array operations on weights [n, r].
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
+from fetal_jax.data import patients as patients_lib
 from fetal_jax.evaluate.scores import METRICS, Values, Weights
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.train.predictions import Predictions
@@ -44,13 +46,13 @@ class GroupRow(msgspec.Struct, frozen=True, kw_only=True):
 
   Attributes:
     name: of the group; '' for unknown.
-    n, patients: number of its images and patients.
+    n, patients: number of its images and patients; None where the patients are unknown.
     accuracy, low, high, why: as `Estimate`.
   """
 
   name: str
   n: int
-  patients: int
+  patients: int | None
   accuracy: float | None
   low: float | None
   high: float | None
@@ -154,7 +156,8 @@ def interval(
   if not math.isfinite(value) or not len(scores):
     return Estimate(None, why='undefined for these images')
   if len(np.unique(predictions.patients)) < 2:
-    return Estimate(value, why='one patient only')
+    why = 'one patient only' if patients_lib.known(predictions.patients).all() else 'one image only'
+    return Estimate(value, why=why)
   if not of_difference and np.ptp(scores) < 1e-12:
     return Estimate(value, why='every resample has the same score')
   low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
@@ -241,7 +244,7 @@ def by_group(
       GroupRow(
         name=name,
         n=len(members[0]),
-        patients=len(np.unique(members[0].patients)),
+        patients=patients_lib.count(members[0].patients),
         accuracy=found.value,
         low=found.low,
         high=found.high,

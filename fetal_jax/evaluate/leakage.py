@@ -31,7 +31,7 @@ def check(data: prepared.Prepared, rounds: Sequence[Round], judge: Judge) -> Lea
   """Refuses a generator or a judge of another split; says who is on both sides of this one.
 
   Raises:
-    UserError: a split hash differs, classes do, or a patient is on both sides of a split that keeps patients apart.
+    UserError: a split hash differs, classes do, or a known patient is on both sides of a split that keeps patients apart.
   """
   split_hash, split = data.info.split_hash, data.info.split
   for one in rounds:
@@ -40,12 +40,13 @@ def check(data: prepared.Prepared, rounds: Sequence[Round], judge: Judge) -> Lea
     if tuple(one.manifest.class_names) != tuple(data.records.class_names):
       raise UserError(f'round {one.number}: its classes are not those of the data; use a new --workdir')
   check_split(split_hash, judge.split_hash, f'the judge {judge.model}')
-  overlap = splits.describe(data.records, data.split)
-  if split != 'paper' and overlap.shared_patients:
+  crossing = splits.on_both_sides(data.records, data.split)
+  if split != 'paper' and crossing:
     raise UserError(
-      f'split {split}: {overlap.shared_patients} patients are on both sides, which it promises not to '
+      f'split {split}: {len(crossing)} patients are on both sides, which it promises not to '
       'happen; delete the data folder of the workdir and prepare again'
     )
+  overlap = splits.describe(data.records, data.split)
   return Leakage(
     split=split,
     split_hash=split_hash,

@@ -9,19 +9,34 @@ import msgspec
 import numpy as np
 from jaxtyping import Bool, Float
 
+from fetal_jax.data import patients as patients_lib
 from fetal_jax.evaluate.intervals import RESAMPLES, Estimate, as_runs, interval, over_seeds, resampled
 from fetal_jax.evaluate.scores import METRICS
 from fetal_jax.train.predictions import Predictions
 
+_AS_TRAINED = (
+  'They hold for the classifiers as trained; ± is the sd over seeds (n - 1), which is about training again.'
+)
+_MCNEMAR = (
+  "McNemar's exact test compares pairs of seeds image by image; it ignores that images of one patient depend on each "
+  'other, so its p is too small where patients have several images.'
+)
+_UNCORRECTED = 'No p is corrected for the number of comparisons.'
 NOTES = (
   'Scores are means over seeds; their intervals are percentiles of a bootstrap over patients (all images of a drawn '
-  'patient), the same patients for every seed and regime. They hold for the classifiers as trained; ± is the sd over '
-  'seeds (n - 1), which is about training again.',
+  f'patient), the same patients for every seed and regime. {_AS_TRAINED}',
   'A difference is the regime minus the baseline, over the same resamples. Its p exchanges the two classifiers patient '
   'by patient (two-sided), so images of one patient count as what they are.',
-  "McNemar's exact test compares pairs of seeds image by image; it ignores that images of one patient depend on each "
-  'other, so its p is too small where patients have several images.',
-  'No p is corrected for the number of comparisons.',
+  _MCNEMAR,
+  _UNCORRECTED,
+)
+NOTES_OF_UNKNOWN_PATIENTS = (
+  'Scores are means over seeds; their intervals are percentiles of a bootstrap over images, because the patients are '
+  f'unknown, the same images for every seed and regime: too narrow if several show one patient. {_AS_TRAINED}',
+  'A difference is the regime minus the baseline, over the same resamples. Its p exchanges the two classifiers image by '
+  'image (two-sided): too small if several images show one patient.',
+  _MCNEMAR,
+  _UNCORRECTED,
 )
 
 
@@ -73,7 +88,7 @@ class RegimeComparison(msgspec.Struct, frozen=True, kw_only=True):
 
   Attributes:
     baseline: the regime that the others are compared with; None if it did not run.
-    images, patients: number of them in the test set.
+    images, patients: number of them in the test set; `patients` is None where they are unknown.
     level, resamples: of the intervals.
     regimes: {regime: its scores and differences}.
     notes: sentences that belong beneath a table.
@@ -81,7 +96,7 @@ class RegimeComparison(msgspec.Struct, frozen=True, kw_only=True):
 
   baseline: str | None
   images: int
-  patients: int
+  patients: int | None
   level: float
   resamples: int
   regimes: dict[str, ComparedRegime]
@@ -199,6 +214,7 @@ def compare_regimes(
   """
   groups = _aligned(runs)
   first = next(iter(groups.values()))[0]
+  patients = patients_lib.count(first.patients)
   drawn = {regime: resampled(group, metrics, resamples, seed) for regime, group in groups.items()}
 
   def scores(regime: str) -> dict[str, RegimeScore]:
@@ -233,11 +249,11 @@ def compare_regimes(
   return RegimeComparison(
     baseline=baseline if baseline in groups else None,
     images=len(first),
-    patients=len(np.unique(first.patients)),
+    patients=patients,
     level=level,
     resamples=resamples,
     regimes={regime: compared(regime) for regime in groups},
-    notes=list(NOTES),
+    notes=list(NOTES if patients is not None else NOTES_OF_UNKNOWN_PATIENTS),
   )
 
 

@@ -24,15 +24,15 @@ class Leakage(_Record, frozen=True):
     split: name of the split.
     split_hash: of its content.
     trained_on: a sentence: which images the generator and the judge have seen.
-    shared_patients: number of patients on both sides.
-    test_patient_overlap: share of the test images that show such a patient.
+    shared_patients: number of patients on both sides; None where the patients are unknown.
+    test_patient_overlap: share of the test images that show such a patient; likewise.
   """
 
   split: str
   split_hash: str
   trained_on: str
-  shared_patients: int
-  test_patient_overlap: float
+  shared_patients: int | None
+  test_patient_overlap: float | None
 
 
 class Agreement(_Record, frozen=True):
@@ -227,7 +227,7 @@ class CopiesAudit(_Record, frozen=True):
     copied: whether one of the spaces shows copies; None: neither can tell.
     spaces: `pixel` and `feature`; None where a space was not examined.
     notes: {figure: what to keep in mind}.
-    heldout_unseen: whether the held-out images show patients whom the generator has not seen.
+    heldout_unseen: whether the held-out images show patients whom the generator has not seen; None where nobody knows.
   """
 
   n_synthetic: int
@@ -237,7 +237,7 @@ class CopiesAudit(_Record, frozen=True):
   copied: bool | None
   spaces: dict[str, SpaceAudit | None]
   notes: dict[str, str]
-  heldout_unseen: bool = True
+  heldout_unseen: bool | None = True
 
 
 class Evaluation(_Record, frozen=True):

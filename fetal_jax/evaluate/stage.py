@@ -13,6 +13,7 @@ from absl import logging
 from jaxtyping import Int, UInt8
 
 from fetal_jax import config as config_lib
+from fetal_jax.data import patients as patients_lib
 from fetal_jax.data import prepared
 from fetal_jax.data import rounds as rounds_lib
 from fetal_jax.data.rounds import Round
@@ -214,12 +215,15 @@ def find_copies(data: prepared.Prepared, images: Images, labels: Labels, encoder
   )
 
 
-def unseen_side(data: prepared.Prepared) -> tuple[Int[np.ndarray, ' n'], bool]:
+def unseen_side(data: prepared.Prepared) -> tuple[Int[np.ndarray, ' n'], bool | None]:
   """Chooses the held-out images: test images of patients whom the training side lacks, or all if these are too few.
 
   Returns:
-    Their indices, and whether none of their patients is on the training side.
+    Their indices, and whether none of their patients is on the training side; None where nobody knows, because patients
+    are unknown.
   """
+  if not patients_lib.known(data.records.patients).all():
+    return data.split.test, None
   seen = np.isin(data.records.patients[data.split.test], data.records.patients[data.split.train_side])
   unseen = data.split.test[~seen]
   return (unseen, True) if len(unseen) >= _ENOUGH_UNSEEN or not seen.any() else (data.split.test, False)

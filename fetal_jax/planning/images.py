@@ -22,6 +22,7 @@ class Images:
     train, validation, test: images of each side.
     classes: number of classes.
     origin: where the numbers come from, in words.
+    of_unknown_patients: number of images whose patient is unknown.
     source_bytes: size of the source's files.
   """
 
@@ -31,6 +32,7 @@ class Images:
   classes: int
   origin: str
   source_bytes: int
+  of_unknown_patients: int = 0
 
   @property
   def total(self) -> int:
@@ -47,12 +49,13 @@ def find(
   test_fraction: float,
   phantom_images: int,
   validation: bool = True,
+  patients_csv: str = '',
 ) -> Images:
-  """Looks into the workdir, then at the source. Counts files; opens none but the table of FETAL_PLANES_DB.
+  """Looks into the workdir, then at the source. Counts files; opens none but tables.
 
   Args:
     workdir: of the run; None for none.
-    source, path, split, test_fraction, phantom_images: settings of `config.data`.
+    source, path, split, test_fraction, phantom_images, patients_csv: settings of `config.data`.
     seed: of the split.
     validation: whether images are held out for it.
 
@@ -67,7 +70,7 @@ def find(
   if source == 'fetal_planes_db' and path and pathlib.Path(path).exists():
     return _in_archive(pathlib.Path(path), split, seed, test_fraction, validation, image_bytes)
   if source == 'image_folder':
-    return _in_folder(pathlib.Path(path), shares[split], validation)
+    return _in_folder(pathlib.Path(path), split, shares[split], patients_csv, validation)
   if source == 'fetal_phantom':
     count, origin = phantom_images, 'drawn'
   else:
@@ -80,7 +83,8 @@ def _prepared(workdir: files.PathLike, image_bytes: int) -> Images:
   info = prepared.read_info(workdir)
   train, validation, test = (info.totals[side] for side in splits.SIDES)
   origin = f'prepared in {prepared.folder_of(workdir)}'
-  return Images(train, validation, test, len(info.class_names), origin, info.num_images * image_bytes)
+  classes, source_bytes = len(info.class_names), info.num_images * image_bytes
+  return Images(train, validation, test, classes, origin, source_bytes, info.images_of_unknown_patients)
 
 
 def _in_archive(
@@ -96,13 +100,19 @@ def _in_archive(
   return Images(train, held_out, test, len(records.class_names), f'counted in {path}', source_bytes)
 
 
-def _in_folder(path: pathlib.Path, test_share: float, validation: bool) -> Images:
-  from fetal_jax.data.sources.image_folder import find_images
+def _in_folder(
+  path: pathlib.Path, split: str, test_share: float, patients_csv: str, validation: bool
+) -> Images:
+  from fetal_jax.data.sources.image_folder import find_images, owners_sides, read_patients
 
   classes = find_images(path)
   found = [image for paths in classes.values() for image in paths]
   source_bytes = sum(image.stat().st_size for image in found)
-  return Images(*_sides(len(found), test_share, validation), len(classes), f'counted in {path}', source_bytes)
+  if split == 'official' and (sides := owners_sides(classes, path)):
+    test_share = 1 - sum(sides) / len(sides)
+  unknown = len(found) - len(read_patients(patients_csv, path, classes) if patients_csv else {})
+  sizes = _sides(len(found), test_share, validation)
+  return Images(*sizes, len(classes), f'counted in {path}', source_bytes, unknown)
 
 
 def _sides(count: int, test_share: float, validation: bool) -> tuple[int, int, int]:

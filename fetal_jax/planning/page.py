@@ -53,6 +53,7 @@ def text(plan: Plan) -> str:
       f'Plan of {config.name}: {images.total:,} images ({config.data.source}, {images.origin}) of {images.classes} classes at '
       f'{side} x {side} x {channels}:',
       f'{images.train:,} train, {held_out}, {images.test:,} test.',
+      *_patients(images),
       '',
       *_parameters(plan),
       '',
@@ -65,6 +66,17 @@ def text(plan: Plan) -> str:
       *_assumptions(plan),
     ]
   )
+
+
+def _patients(images: Images) -> list[str]:
+  """Says of how many images the patient is unknown, and what follows; nothing where all are known."""
+  if not images.of_unknown_patients:
+    return []
+  words = (
+    f'The patients of {images.of_unknown_patients:,} of {images.total:,} images are unknown: whether somebody is in train '
+    'and test at once cannot be said (data.patients_csv tells who is who).'
+  )
+  return textwrap.wrap(words, WIDTH)
 
 
 def _parameters(plan: Plan) -> list[str]:

@@ -41,6 +41,7 @@ def make(config: ml_collections.ConfigDict, workdir: files.PathLike | None = Non
     test_fraction=data.test_fraction,
     phantom_images=data.phantom_images,
     validation=splits.has_validation(config.classify.protocol),
+    patients_csv=data.patients_csv,
   )
   stages = stages_lib.make(config, images)
   here = str(devices.compute_dtype(config.dtype))

@@ -1,7 +1,6 @@
 """The cards of the synthetic set and of the models: a run's results in the form of Hugging Face's cards."""
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,54 +8,17 @@ import jinja2
 
 from fetal_jax.data.rounds import Manifest
 from fetal_jax.export.formats import size_category
-from fetal_jax.report import markdown, paper, pixel_rows, sizes
+from fetal_jax.report import markdown, paper, pixel_rows, sizes, sources
+from fetal_jax.report.estimates import too_narrow, unit_of_run
 from fetal_jax.report.format import Ends
 from fetal_jax.report.groups import groups, mean_accuracy
 from fetal_jax.report.names import regime_title
 from fetal_jax.report.page import DASH, Cell, Table
 from fetal_jax.report.run import Data, Run, num_images
 from fetal_jax.report.sections import accuracy, copies, fidelity, filter, leakage, ran, summary
+from fetal_jax.report.sources import Source
 
 CARDS = ('dataset', 'model')  # templates and files
-_DATA = pathlib.Path(__file__).parent.parent / 'data' / 'sources'
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """The origin of the images that the generator was trained on.
-
-  Attributes:
-    title: what people call it.
-    licence: of what is derived from it, by Hugging Face's name.
-    terms: of the source, a sentence.
-    citation: BibTeX, '' if there is none.
-  """
-
-  title: str
-  licence: str
-  terms: str
-  citation: str = ''
-
-
-def source(name: str) -> Source:
-  """Returns the source of the name that `config.data.source` has."""
-  if name == 'fetal_planes_db':
-    return Source(
-      'FETAL_PLANES_DB, common maternal-fetal ultrasound images (Burgos-Artizzu et al., 2020)',
-      'cc-by-4.0',
-      'FETAL_PLANES_DB is licensed CC BY 4.0: credit its authors, also for what is derived from it '
-      '(doi:10.5281/zenodo.3904280, doi:10.1038/s41598-020-67076-5).',
-      (_DATA / 'fetal_planes_db' / 'CITATIONS.bib').read_text(encoding='utf-8').strip(),
-    )
-  if name == 'fetal_phantom':
-    return Source(
-      'fetal_phantom, planes drawn by fetal_jax', 'apache-2.0', 'The planes are drawn, of nobody: Apache-2.0.'
-    )
-  return Source(
-    'images of the user',
-    'other',
-    'The licence is that which the owner of the training images grants; state it here before publishing.',
-  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +27,13 @@ class Facts:
 
   name: str
   source: Source
+  title: str
+  unit: str  # that intervals are over
+  too_narrow: str  # why intervals may be
   code: str
   citation: str  # of the paper
   data: Data | None
+  split: str
   overlap: str
   trained_on: str
   models: list[str]
@@ -105,14 +71,18 @@ def texts(run: Run) -> dict[str, str]:
 
 def facts(run: Run) -> Facts:
   """Collects what the cards show."""
-  data, found = run.data, run.evaluation
+  data, found, source = run.data, run.evaluation, sources.of_run(run)
   drawn = sum(map(num_images, run.rounds))
   return Facts(
     name=run.name,
-    source=source(data.source if data else ''),
+    source=source,
+    title=f'Synthetic {source.images}',
+    unit=unit_of_run(run),
+    too_narrow=too_narrow(run),
     code=_code(run),
     citation=paper.CITATION,
     data=data,
+    split=leakage.split_title(data) if data else '',
     overlap=leakage.overlap(data) if data else '',
     trained_on=found.leakage.trained_on if found else '',
     models=[sizes.titled(run, model) for model in groups(run.runs)],

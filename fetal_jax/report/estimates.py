@@ -8,6 +8,7 @@ from fetal_jax.evaluate.paired import McNemar
 from fetal_jax.report.format import Ends, brackets, interval, p_value, points, signed
 from fetal_jax.report.names import model_title
 from fetal_jax.report.page import DASH, Cell
+from fetal_jax.report.run import Run
 
 
 class Interval(Ends, Protocol):
@@ -26,11 +27,38 @@ class Score(Interval, Protocol):
 
 def changed(found: PairedDifference, against: str) -> str:
   """Returns what a paired comparison found, from the verb on: 'changed the test accuracy by …'."""
-  known = '95 % interval over patients ' if found.low is not None else ''
+  known = f'95 % interval over {unit(found.patients)} ' if found.low is not None else ''
+  narrow, patients = '', 'unknown'
+  if found.patients is not None:
+    patients = f'{found.patients:,}'
+  elif known:
+    narrow = ', too narrow if several show one patient'
   return (
-    f'changed the test accuracy by {points(found.value)} against {against} ({known}{interval(found)}; {over(found)}; '
-    f'{found.images:,} images of {found.patients:,} patients)'
+    f'changed the test accuracy by {points(found.value)} against {against} ({known}{interval(found)}{narrow}; '
+    f'{over(found)}; {found.images:,} images of {patients} patients)'
   )
+
+
+def unit(patients: int | None) -> str:
+  """Returns what intervals of test images of so many patients are over; None: the patients are unknown."""
+  return 'patients' if patients is not None else 'images'
+
+
+def too_narrow(run: Run) -> str:
+  """Says, after a blank, that a run's intervals may be too narrow because its patients are unknown; '' where they are known."""
+  if run.data is None or run.data.patients_known:
+    return ''
+  return ' The patients are unknown: intervals over images are too narrow if several show one patient.'
+
+
+def unit_of_run(run: Run) -> str:
+  """Returns what the intervals of a run's test images are over."""
+  return unit(0 if run.data is None or run.data.patients_known else None)
+
+
+def resampled(patients: int | None, images: int) -> str:
+  """Returns of what resamples were drawn, as a table's note says it."""
+  return f'{images:,} images' if patients is None else f'{patients:,} patients, {images:,} images'
 
 
 def over(found: PairedDifference) -> str:

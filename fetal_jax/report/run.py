@@ -36,7 +36,7 @@ STAGES = ('prepare', 'diffusion', 'sample', 'classify', 'filter', 'evaluate', 'r
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
-  """The data and their split in numbers, see `prepared.SplitFile`."""
+  """The data and their split in numbers, see `prepared.SplitFile`; what is about patients is None where they are unknown."""
 
   source: str
   split: str
@@ -47,10 +47,11 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
   images: dict[str, dict[str, int]]
   totals: dict[str, int]
   patients_known: bool
-  patients: dict[str, int]
-  shared_patients: int
-  test_patient_overlap: float
-  test_patient_class_overlap: float
+  images_of_unknown_patients: int
+  patients: dict[str, int] | None
+  shared_patients: int | None
+  test_patient_overlap: float | None
+  test_patient_class_overlap: float | None
   split_hash: str
 
 

@@ -7,7 +7,18 @@ import ml_collections
 from absl import logging
 
 from fetal_jax.evaluate import pixel_baselines
-from fetal_jax.report import cards, html, inputs, markdown, paper, results_csv, sections, verdicts, written
+from fetal_jax.report import (
+  cards,
+  html,
+  inputs,
+  markdown,
+  paper,
+  results_csv,
+  sections,
+  sources,
+  verdicts,
+  written,
+)
 from fetal_jax.report import run as run_lib
 from fetal_jax.report.page import Page, pictures
 from fetal_jax.report.run import Run
@@ -16,7 +27,6 @@ from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import DamagedFile
 from fetal_jax.runtime.files import PathLike
 
-_LEDE = 'Synthetic fetal ultrasound planes from a classifier-guided diffusion model, and what they are worth for classification.'
 _FILES = (
   'index.html',
   'report.md',
@@ -82,7 +92,10 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
 def make_page(found: Run, workdir: pathlib.Path, *, show_real_images: bool) -> Page:
   """Returns the page of a run; see `sections.make`."""
   made = sections.make(found, workdir, show_real_images=show_real_images)
-  return Page(found.name, _LEDE, made, f'The paper: {paper.CITATION}')
+  source = sources.of_run(found)
+  return Page(
+    found.name, source.lede, made, f'The {"paper" if source.in_paper else "method"}: {paper.CITATION}'
+  )
 
 
 def _is_done(report: pathlib.Path, mark: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from fetal_jax.data import patients as patients_lib
 from fetal_jax.data.records import Records
 from fetal_jax.runtime.errors import DamagedFile
 from fetal_jax.runtime.files import PathLike, replacing
@@ -23,7 +24,7 @@ class Predictions:
 
   Attributes:
     images: [N] str, image names.
-    patients: [N] str, the unit that a bootstrap resamples.
+    patients: [N] str, the unit that a bootstrap resamples; an image's stand-in where unknown, see `data.patients`.
     machines, operators, brain_planes: [N] str, '' where unknown.
     labels: [N] int32, true classes.
     probabilities: [N, K] float, softmax outputs.
@@ -77,7 +78,8 @@ def of(records: Records, probabilities: Float[np.ndarray, 'n k']) -> Predictions
 def write_csv(path: PathLike, predictions: Predictions) -> None:
   """Writes a row for each image, whole or not at all; probabilities have six digits after the point."""
   p, names = predictions, predictions.class_names
-  about = zip(p.images, p.patients, p.machines, p.operators, p.brain_planes, strict=True)
+  patients = patients_lib.written(p.patients)
+  about = zip(p.images, patients, p.machines, p.operators, p.brain_planes, strict=True)
   with replacing(path) as temporary, open(temporary, 'w', newline='', encoding='utf-8') as f:
     writer = csv.writer(f)
     writer.writerow(_header(names))
@@ -114,7 +116,7 @@ def read_csv(path: PathLike) -> Predictions:
   images, patients, machines, operators, brain_planes = (np.array([row[c] for row in rows]) for c in range(5))
   return Predictions(
     images=images,
-    patients=patients,
+    patients=np.array(patients_lib.named(patients, images)),
     machines=machines,
     operators=operators,
     brain_planes=brain_planes,

@@ -69,6 +69,19 @@ def test_prepares_and_loads(tmp_path, folder):
   assert prepared.info.totals == {'train': len(prepared.split.train), 'validation': 2, 'test': 6}
 
 
+def test_what_is_unknown_of_patients_is_said(tmp_path, folder, caplog):
+  with caplog.at_level(logging.WARNING):
+    prepare.run(get_config(path=str(folder)), tmp_path / 'work')
+  assert 'the patients of 30 of 30 images are unknown: whether somebody is in train and test at once cannot be said, and ' \
+    'data.split=patient divides these images one by one' in caplog.text  # fmt: skip
+  about = json.loads((tmp_path / 'work' / 'data' / 'split.json').read_text())
+  assert about['patients_known'] is False
+  assert about['images_of_unknown_patients'] == 30
+  for key in ('patients', 'shared_patients', 'test_patient_overlap', 'test_patient_class_overlap'):
+    assert about[key] is None
+  assert (tmp_path / 'work' / 'data' / 'records.csv').read_text().splitlines()[1] == 'round/00,round,,,,,'
+
+
 def test_work_that_is_done_is_not_done_again_even_without_the_source(tmp_path, folder):
   config = get_config(path=str(folder))
   prepare.run(config, tmp_path / 'work')

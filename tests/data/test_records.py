@@ -30,6 +30,16 @@ def test_csv_keeps_every_column(tmp_path, official_train):
     np.testing.assert_array_equal(after.official_train, official_train)
 
 
+def test_an_unknown_patient_is_empty_in_the_file_and_alone_in_memory(tmp_path):
+  before = records.make(['a', 'b', 'c'], [0, 0, 0], ['7', '', ''], ['round'])
+  records.write_csv(tmp_path / 'records.csv', before)
+  rows = (tmp_path / 'records.csv').read_text().splitlines()
+  assert rows[1:] == ['a,round,7,,,,', 'b,round,,,,,', 'c,round,,,,,']
+  after = records.read_csv(tmp_path / 'records.csv', ['round'])
+  assert after.patients.tolist() == before.patients.tolist()
+  assert len(set(after.patients.tolist())) == 3
+
+
 def test_take_reorders_every_column():
   taken = some([True, False, True]).take(np.array([2, 0]))
   assert taken.names.tolist() == ['ü/c', 'a']

@@ -54,8 +54,8 @@ def test_what_is_said():
   assert spellings.warnings(many)[0].count('; ') == 21
 
 
-def test_images_that_are_their_own_patients_have_no_spellings():
-  assert not spellings.warnings(records.make(['a1', 'a01'], [0, 1], ['a1', 'a01'], ('a', 'b')))
+def test_unknown_patients_have_no_spellings():
+  assert not spellings.warnings(records.make(['a1', 'a01'], [0, 1], ['', ''], ('a', 'b')))
   assert not spellings.warnings(made(['1', '2']))
 
 

@@ -183,7 +183,11 @@ def test_hash_is_of_names_and_sides_not_of_order():
     ('patient', cohort([1] * 30), 'no test images: 30 images of 1 patients'),
     ('patient', cohort([1] * 15 + [2] * 15), 'no validation patients: 15 images of 1 patients'),
     ('paper', cohort(range(8)), 'no test images: 8 images of 8 patients'),
-    ('official', cohort(range(8)), 'no train/test column: set --config.data.split=patient'),
+    (
+      'official',
+      cohort(range(8)),
+      'no train/test column, and no folders train and test in every class: set --config.data.split=patient',
+    ),
     ('official', cohort(range(8), official_train=[True] * 8), 'no test images'),
     ('official', cohort(range(8), official_train=[False] * 8), 'no training images'),
     (
@@ -202,3 +206,48 @@ def test_what_cannot_be_split_is_said(name, records, message):
 def test_a_fraction_that_leaves_a_side_empty_is_refused(fraction):
   with pytest.raises(UserError, match='set it between 0 and 1'):
     splits.patient(uneven(), seed=0, test_fraction=fraction)
+
+
+def test_of_unknown_patients_nothing_is_counted():
+  records = cohort(['Ann', 'Ann', '', 'Bea', '', 'Ann'])
+  split = splits.Split(np.array([0, 1]), np.array([2]), np.array([3, 4, 5]))
+  about = splits.describe(records, split)
+  assert about.patients_known is False
+  assert about.images_of_unknown_patients == 2
+  assert about.patients is about.shared_patients is None
+  assert about.test_patient_overlap is about.test_patient_class_overlap is None
+  assert about.totals == {'train': 2, 'validation': 1, 'test': 3}
+  assert splits.on_both_sides(records, split) == ['Ann']
+
+
+def test_known_patients_are_counted():
+  split = splits.Split(np.array([0, 1]), np.array([2]), np.array([3, 4, 5]))
+  about = splits.describe(
+    cohort(['Ann', 'Ann', 'Bea', 'Bea', 'Cat', 'Dan'], labels=[0, 1, 0, 1, 0, 1]), split
+  )
+  assert about.patients_known is True
+  assert about.images_of_unknown_patients == 0
+  assert about.patients == {'train': 1, 'validation': 1, 'test': 3}
+  assert (about.shared_patients, about.test_patient_overlap, about.test_patient_class_overlap) == (
+    1,
+    1 / 3,
+    0,
+  )
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_a_split_by_patient_keeps_those_apart_who_are_known(seed):
+  patients = [f'{i // 4}' if i % 3 else '' for i in range(120)]
+  records = cohort(patients)
+  split = splits.patient(records, seed=seed)
+  assert_partition(records, split)
+  assert splits.on_both_sides(records, split) == []
+  np.testing.assert_allclose(
+    np.divide(counts(records, split.test), counts(records, slice(None))), 0.2, atol=0.05
+  )
+
+
+def test_the_sources_own_split_needs_no_patients():
+  train = np.arange(40) < 30
+  split = splits.official(cohort([''] * 40, official_train=train), seed=0)
+  assert split.test.tolist() == list(range(30, 40))

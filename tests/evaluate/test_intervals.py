@@ -182,3 +182,13 @@ def test_runs_on_other_images_are_refused():
 def test_nonsense_is_refused(metric, more, message):
   with pytest.raises(ValueError, match=message):
     bootstrap_interval(soft(), metric, **more)
+
+
+def test_images_of_unknown_patients_are_drawn_one_by_one():
+  right = [1, 1, 0, 0, 0, 1]
+  found = bootstrap_interval(right_or_wrong(right, [''] * 6))
+  alone = bootstrap_interval(right_or_wrong(right, ['a', 'b', 'c', 'd', 'e', 'f']))
+  assert (found.value, found.low, found.high) == (0.5, alone.low, alone.high)
+  assert bootstrap_interval(right_or_wrong([1], [''])).why == 'one image only'
+  (row,) = by_group(right_or_wrong(right, [''] * 6), 'machine')
+  assert (row.n, row.patients) == (6, None)

@@ -3,7 +3,7 @@
 import types
 
 import pytest
-from helpers.prepared import CLASSES, six_images
+from helpers.prepared import CLASSES, six_images, unknown
 
 from fetal_jax.evaluate import leakage
 from fetal_jax.runtime.errors import UserError
@@ -52,3 +52,13 @@ def test_a_judge_that_has_seen_none_of_the_data_passes():
 def test_rounds_of_other_classes_are_refused():
   with pytest.raises(UserError, match='round 1: its classes are not those of the data'):
     leakage.check(six_images('aabbcc'), [_round(class_names=('b', 'a'))], JUDGE)
+
+
+def test_of_unknown_patients_nothing_is_claimed():
+  found = leakage.check(unknown(six_images('aabbcc'), 'image5'), [_round()], JUDGE)
+  assert found.shared_patients is found.test_patient_overlap is None
+
+
+def test_a_known_patient_on_both_sides_is_refused_though_others_are_unknown():
+  with pytest.raises(UserError, match='1 patients are on both sides'):
+    leakage.check(unknown(six_images('abccad'), 'image5'), [_round()], JUDGE)

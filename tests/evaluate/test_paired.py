@@ -202,3 +202,16 @@ def test_regimes_on_other_images_are_named():
     compare_regimes({'real': [soft(), soft()], 'synth_r1': [soft(n=100)]})
   with pytest.raises(UserError, match='no predictions'):
     compare_regimes({'real': []})
+
+
+def test_of_unknown_patients_notes_speak_of_images():
+  known, unknown = (
+    compare_regimes({'real': [right_or_wrong([1, 0, 1, 0], patients)]})
+    for patients in (list('abcd'), [''] * 4)
+  )
+  assert known.patients == 4
+  assert 'bootstrap over patients' in known.notes[0]
+  assert unknown.patients is None
+  assert 'bootstrap over images, because the patients are unknown' in unknown.notes[0]
+  assert 'too narrow if several show one patient' in unknown.notes[0]
+  assert 'image by image' in unknown.notes[1]

@@ -4,7 +4,7 @@ import ml_collections
 import numpy as np
 import pytest
 from helpers import fake_workdir
-from helpers.prepared import CLASSES, six_images
+from helpers.prepared import CLASSES, six_images, unknown
 
 from fetal_jax.evaluate import pixel_baselines, results
 from fetal_jax.evaluate import stage as evaluate_stage
@@ -36,3 +36,8 @@ def test_held_out_patients_that_the_generator_never_saw_speak_where_there_are_en
   monkeypatch.setattr(evaluate_stage, '_ENOUGH_UNSEEN', 1)
   images, unseen = evaluate_stage.unseen_side(data)
   assert (images.tolist(), unseen) == ([5], True)
+
+
+def test_whom_the_generator_saw_is_not_known_where_a_patient_is_not():
+  images, unseen = evaluate_stage.unseen_side(unknown(six_images('aabbcc'), 'image0'))
+  assert (images.tolist(), unseen) == ([4, 5], None)

@@ -22,13 +22,21 @@ JUDGE = 'last hidden layer of resnet50, trained by this run on the real training
 
 
 def write_evaluation(
-  workdir, class_names, drawn: int, split_hash: str, shared: float, *, copies: int
+  workdir, class_names, drawn: int, split_hash: str, shared: float | None, *, copies: int
 ) -> None:
-  """Writes evaluate/results.json and pairs_<space>.png; of the synthetic images `copies` are training images."""
+  """Writes evaluate/results.json and pairs_<space>.png; of the synthetic images `copies` are training images.
+
+  `shared` is the share of test images whose patients are in training too, None where that is unknown.
+  """
   found, pairs = _evaluation(tuple(class_names), drawn, copies)
   leakage = msgspec.structs.replace(found.leakage, split_hash=split_hash, test_patient_overlap=shared)
   rounds = {str(one.number): one.hash for one in rounds_lib.find(workdir)}
-  results.write(workdir, msgspec.structs.replace(found, leakage=leakage, rounds=rounds))
+  if shared is None:
+    leakage = msgspec.structs.replace(leakage, shared_patients=None)
+  unseen = None if shared is None else found.memorisation.heldout_unseen
+  memorisation = msgspec.structs.replace(found.memorisation, heldout_unseen=unseen)
+  found = msgspec.structs.replace(found, leakage=leakage, rounds=rounds, memorisation=memorisation)
+  results.write(workdir, found)
   for space, picture in pairs.items():
     (pathlib.Path(workdir) / 'evaluate' / f'pairs_{space}.png').write_bytes(picture)
 

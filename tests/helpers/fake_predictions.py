@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fetal_jax.data import patients as patients_lib
 from fetal_jax.train.predictions import Predictions
 
 NAMES = ('abdomen', 'brain', 'femur')
@@ -9,9 +10,10 @@ NAMES = ('abdomen', 'brain', 'femur')
 
 def make(labels, probabilities, patients, *, machines=None, images=None):
   unknown = np.full(len(labels), '')
+  images = [f'image_{i:04d}' for i in range(len(labels))] if images is None else images
   return Predictions(
-    images=np.array([f'image_{i:04d}' for i in range(len(labels))] if images is None else images),
-    patients=np.asarray(patients).astype(str),
+    images=np.array(images),
+    patients=np.array(patients_lib.named(np.asarray(patients).astype(str), images)),
     machines=unknown if machines is None else np.asarray(machines),
     operators=unknown,
     brain_planes=unknown,

@@ -57,6 +57,7 @@ def make(
   num_images: int = 240,
   image_size: int = 16,
   split: str = 'paper',
+  source: str = 'fetal_phantom',
   dataset: bool = False,
   protocol: str = 'honest',
   evaluated: bool = False,
@@ -70,7 +71,8 @@ def make(
   """Writes data/, logs/, synthetic/, classify/ and config.json; `dataset` makes real TFDS rounds (slower).
 
   `evaluated` and `swept` add what those stages leave; then `copies` of the synthetic images are training images. `curve`
-  adds regimes of so many synthetic images, `kept` regimes of filtered ones with what the filter leaves.
+  adds regimes of so many synthetic images, `kept` regimes of filtered ones with what the filter leaves. Data that are
+  there already are taken as they are.
   `skills` has how often a regime is right, of those that are not as by default. Of 20 epochs `learning_epochs` are the time in
   which what is missing of the accuracy falls to a third: with 5 the curves still rise at their end, with 2 they do not.
   """
@@ -78,8 +80,12 @@ def make(
   asked = (*regimes, *kept)
   drawn = {'rounds': rounds, 'per_class': per_class}
   _write_config(workdir, class_names, models, asked, num_seeds, image_size, split, protocol, curve, drawn)
-  records, test = _write_data(workdir, rng, class_names, num_images, image_size, split, protocol)
+  if not (workdir / 'data' / prepared.NAME).is_file():
+    _write_data(workdir, rng, class_names, num_images, image_size, split, protocol)
+    prepared.write_info(workdir, msgspec.structs.replace(prepared.read_info(workdir), source=source))
   write_pixel_baselines(workdir, protocol)
+  data = prepared.load(workdir)
+  records, test = data.records, data.split.test
   _write_diffusion(workdir, rng)
   for r in range(1, rounds + 1):
     _write_round(workdir, rng, r, class_names, per_class, image_size, dataset)

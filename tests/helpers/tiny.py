@@ -74,7 +74,7 @@ def split_file(**changes: Any) -> SplitFile:
     'intake': None, 'split_hash': 'a split', 'images_sha256': '0', 'records_sha256': '1',
     'images': {side: {'round': n, 'square': n} for side, n in (('train', 3), ('validation', 1), ('test', 1))},
     'totals': {'train': 6, 'validation': 2, 'test': 2}, 'patients': {'train': 6, 'validation': 2, 'test': 2},
-    'shared_patients': 0, 'test_patient_overlap': 0.0, 'test_patient_class_overlap': 0.0,
+    'patients_known': True, 'images_of_unknown_patients': 0, 'shared_patients': 0, 'test_patient_overlap': 0.0, 'test_patient_class_overlap': 0.0,
     'train': [0, 1, 2, 5, 6, 7], 'validation': [3, 8], 'test': [4, 9],
   }  # fmt: skip
   return SplitFile(**{**fields, **changes})

@@ -57,7 +57,8 @@ def real_states(config):
 
 
 def find(config, workdir):
-  data = {key: config.data[key] for key in ('source', 'path', 'split', 'test_fraction', 'phantom_images')}
+  keys = ('source', 'path', 'split', 'test_fraction', 'phantom_images', 'patients_csv')
+  data = {key: config.data[key] for key in keys}
   return images.find(workdir, seed=config.seed, **data)
 
 
@@ -224,6 +225,24 @@ def test_images_are_counted_where_they_are(tmp_path):
   assert found.source_bytes == sum(path.stat().st_size for path in tmp_path.glob('mine/*/*.png'))
   with pytest.raises(UserError, match='no such folder'):
     find(tiny.make_config(MODEL, *asked[:1], '--config.data.path=nowhere'), None)
+
+
+def test_unknown_patients_are_said(made, tmp_path):
+  for name in ('left', 'right'):
+    (tmp_path / 'mine' / name).mkdir(parents=True)
+    for i in range(10):
+      Image.new('L', (4, 4)).save(tmp_path / 'mine' / name / f'{i}.png')
+  asked = ['--config.data.source=image_folder', f'--config.data.path={tmp_path / "mine"}']
+  assert find(tiny.make_config(MODEL, *asked), None).of_unknown_patients == 20
+  table = tmp_path / 'patients.csv'
+  table.write_text('image,patient\nleft/1,Ann\nright/1,Ann\n')
+  found = find(tiny.make_config(MODEL, *asked, f'--config.data.patients_csv={table}'), None)
+  assert found.of_unknown_patients == 18
+  (first, *_) = page._patients(found)
+  assert first.startswith(
+    'The patients of 18 of 20 images are unknown: whether somebody is in train and test at once'
+  )
+  assert page._patients(find(tiny.make_config(MODEL), None)) == []
 
 
 def test_a_prepared_workdir_knows_its_images(config, tmp_path):

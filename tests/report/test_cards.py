@@ -34,7 +34,9 @@ def run(tmp_path_factory):
 def small(tmp_path_factory):
   """Data and rounds alone."""
   workdir = tmp_path_factory.mktemp('small')
-  return run_lib.read(fake_workdir.make(workdir, models=(), num_images=60, image_size=8))
+  return run_lib.read(
+    fake_workdir.make(workdir, models=(), num_images=60, image_size=8, source='fetal_planes_db')
+  )
 
 
 @pytest.fixture(scope='module')
@@ -83,16 +85,47 @@ def test_a_run_of_which_nothing_is_known_has_cards_that_say_so():
   assert 'No classifier has been trained yet' in texts['model'][1]
 
 
+def _of(run, **about):
+  return msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, **about))
+
+
 def test_real_planes_bring_their_licence_and_citation(small):
-  real = msgspec.structs.replace(small, data=msgspec.structs.replace(small.data, source='fetal_planes_db'))
-  for front, body in _parsed(real).values():
+  for front, body in _parsed(small).values():
     assert front['license'] == 'cc-by-4.0'
+    assert {'medical', 'ultrasound', 'fetal'} < set(front['tags'])
     assert 'FETAL_PLANES_DB is licensed CC BY 4.0' in body
     assert 'doi       = {10.5281/zenodo.3904280}' in body
+
+
+def test_drawn_planes_are_called_so(small):
+  for front, body in _parsed(_of(small, source='fetal_phantom')).values():
+    assert front['license'] == 'apache-2.0'
+    assert 'planes drawn by fetal' in body
+    assert not {'medical', 'ultrasound', 'fetal'} & set(front['tags'])
+
+
+def test_cards_of_ones_own_images_name_no_other_data(small):
+  for front, body in _parsed(_of(small, source='image_folder')).values():
+    assert front['license'] == 'other'
+    assert not {'medical', 'ultrasound', 'fetal'} & set(front['tags'])
+    assert 'ultrasound' not in f'{front}'.lower()
+    assert not re.search('ultrasound|planes|fetal (?!plane classification)|burgos', body, re.IGNORECASE)
+
+
+def test_unknown_patients_are_not_counted(small):
+  known = _parsed(small)['dataset'][1]
+  assert f'images of {small.data.patients["train"]} patients; test side: ' in known
+  unknown = _of(
+    small, patients_known=False, images_of_unknown_patients=60, patients=None, test_patient_overlap=None
+  )
+  for _, body in _parsed(unknown).values():
+    assert re.search(r'- Training side: \d+ images; test side: \d+ images; patients: unknown\n', body)
+    assert 'The patients of all 60 images are unknown.' in body
+    assert not re.search(r'\d patients', body)
 
 
 def test_names_cannot_break_the_front_matter(small):
   named = msgspec.structs.replace(small, name='a: "b"\n---\nlicense: mit <é>')
   front, _ = _parsed(named)['dataset']
   assert front['pretty_name'] == 'Synthetic fetal ultrasound planes, a: "b"\n---\nlicense: mit <é>'
-  assert front['license'] == 'apache-2.0'
+  assert front['license'] == 'cc-by-4.0'

@@ -1,5 +1,6 @@
 """Estimates and comparisons in words and cells."""
 
+import msgspec
 import pytest
 from helpers import fake_run
 
@@ -14,6 +15,16 @@ def test_a_comparison_in_words():
     'changed the test accuracy by +2.1 points against real images alone (95 % interval over patients +0.4 to +3.8; '
     'mean over 2 models, better in 2 of them, 3 seeds each; 400 images of 90 patients)'
   )
+
+
+def test_of_unknown_patients_the_interval_is_over_images():
+  found = msgspec.structs.replace(fake_run.difference(0.021, 0.004, 0.038), patients=None)
+  assert estimates.changed(found, 'real images alone') == (
+    'changed the test accuracy by +2.1 points against real images alone (95 % interval over images +0.4 to +3.8, too narrow '
+    'if several show one patient; mean over 2 models, better in 2 of them, 3 seeds each; 400 images of unknown patients)'
+  )
+  assert estimates.resampled(90, 400) == '90 patients, 400 images'
+  assert estimates.resampled(None, 400) == '400 images'
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,12 @@ import shutil
 
 import ml_collections
 import msgspec
+import numpy as np
 import pytest
-from helpers import fake_workdir
+from helpers import fake_workdir, tiny
+from PIL import Image
 
+from fetal_jax.data import prepare, prepared
 from fetal_jax.evaluate import pixel_baselines
 from fetal_jax.report import stage
 from fetal_jax.runtime import files
@@ -99,7 +102,7 @@ def test_page_is_accessible(text):
 
 def test_page_says_what_matters(text):
   for needle in (
-    'ResNet50 (reduced, 23.5 M parameters, 16 px)', 'Table 1 · Real images', 'Table 2 · Synthetic images', 'Not for medical use',
+    'ResNet50 (reduced, 23.5 M parameters, 16 px)', 'Drawn images', 'Synthetic images', 'Not for medical use',
     'patients are on both sides of the split', 'Were images copied?', 'Fidelity and diversity', '3.11.7',
     'Difference in test accuracy to real images only', '--config.sample.method=', 'The closest pairs', '4 h 12 min', 'prefers-color-scheme: dark',
   ):  # fmt: skip
@@ -129,6 +132,77 @@ def test_json_is_strict_and_complete(report):
   assert (forest['name'], forest['accuracy'], forest['balanced_accuracy']) == ('random forest', 0.72, 0.55)
   assert forest['intervals']['accuracy']['low'] == pytest.approx(0.67)
   assert results['runs'][0]['reduced'] is True
+
+
+# Somebody's own images, of which nobody has said whom they show.
+
+
+_CLAIMS = (
+  r'\d % of (the )?test images', 'on both sides of the split', 'whom neither', 'disjoint', r'\d[\d,]* patients',
+  'over patients', 'of patients', 'validation patients', r'"patients": [{\d]', r'"shared_patients": \d', r'overlap": \d',
+  '"patients_known": true',
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def own(tmp_path_factory):
+  """A run on a folder of 150 images, and the patient of each: 30 patients have three images, 60 have one."""
+  folder, workdir = tmp_path_factory.mktemp('own'), tmp_path_factory.mktemp('run')
+  order = np.random.default_rng(0).permutation(150)
+  patients = {}
+  for i in range(150):
+    name = f'{("benign", "healthy", "malignant")[i % 3]}/scan_{i:03d}'
+    patients[name] = int(order[i]) // 3 if order[i] < 90 else int(order[i])
+    (folder / name).parent.mkdir(exist_ok=True)
+    Image.new('L', (16, 16), i).save(folder / f'{name}.png')
+  arguments = (f'--config.data.path={folder}', '--config.data.split=patient')
+  prepare.run(tiny.make_config('--config.data.source=image_folder', *arguments), workdir)
+  fake_workdir.make(
+    workdir, class_names=('benign', 'healthy', 'malignant'), models=('resnet50', 'vit_b_32'), num_seeds=3,
+    evaluated=True, swept=True, curve=(6, 12), kept=('synth_r1_kept_then_real',),
+  )  # fmt: skip
+  stage.run(CONFIG, workdir)
+  return workdir, patients
+
+
+def _text(path):
+  """The text of a file, without pictures, and with plain blanks."""
+  text = html.unescape(path.read_text(encoding='utf-8'))
+  return re.sub(r'base64,\S+', '', text).replace('\xa0', ' ')
+
+
+def test_most_test_images_of_the_folder_show_a_training_patient(own):
+  """The folder is one where a claim of patients kept apart would be false."""
+  workdir, patients = own
+  data = prepared.load(workdir)
+  seen = {patients[name] for name in data.records.names[data.split.train_side]}
+  test = data.records.names[data.split.test]
+  assert 0.5 < np.mean([patients[name] in seen for name in test]) < 0.66
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['report/index.html', 'report/report.md', 'report/results.json', 'report/results.csv', 'report/cards/dataset.md', 'report/cards/model.md', 'data/split.json', 'data/records.csv', 'evaluate/results.json'],
+)  # fmt: skip
+def test_of_unknown_patients_no_sentence_claims_anything(own, name):
+  text = _text(own[0] / name)
+  assert not [said for claim in _CLAIMS for said in re.findall(f'.{{,60}}{claim}.{{,60}}', text)]
+
+
+@pytest.mark.parametrize('name', ['index.html', 'report.md', 'cards/dataset.md', 'cards/model.md'])
+def test_unknown_patients_are_said(own, name):
+  text = _text(own[0] / 'report' / name)
+  assert 'The patients of all 150 images are unknown.' in text
+  assert '95 % interval over images ' in text
+  assert 'too narrow if several show one' in text
+  assert 'patient, though the patients are unknown' in text
+
+
+@pytest.mark.parametrize('name', ['index.html', 'report.md', 'cards/dataset.md', 'cards/model.md'])
+def test_ones_own_images_are_not_called_by_the_name_of_others(own, name):
+  text = _text(own[0] / 'report' / name)
+  text = text.replace('Enhancing Fetal Plane Classification Accuracy', '').replace('fetal_jax', '')
+  assert not re.findall('.{,60}(?:fetal|FETAL|Burgos|zenodo).{,60}', text)
 
 
 def test_done_work_is_not_done_again_until_something_changes(workdir, report):

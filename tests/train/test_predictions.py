@@ -49,6 +49,16 @@ def test_a_file_is_written(tmp_path):
   assert (tmp_path / 'predictions.csv').read_bytes() == CSV.replace('\n', '\r\n').encode()
 
 
+def test_unknown_patients_are_empty_in_the_file_and_alone_in_memory(tmp_path):
+  path = tmp_path / 'predictions.csv'
+  about = records.make(['a', 'b'], [1, 0], ['', ''], ('abdomen', 'brain'))
+  write_csv(path, predictions.of(about, np.array([[0.25, 0.75], [0.4, 0.6]], np.float32)))
+  assert [row.split(',')[:2] for row in path.read_text().splitlines()[1:]] == [['a', ''], ['b', '']]
+  read = read_csv(path)
+  assert len(set(read.patients.tolist())) == 2
+  assert read.is_of(about)
+
+
 def test_bytes_that_are_no_text_are_damage(tmp_path):
   path = tmp_path / 'predictions.csv'
   path.write_bytes(CSV.encode().replace(b'Voluson', b'\xff'))

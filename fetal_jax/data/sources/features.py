@@ -15,7 +15,8 @@ def features(class_names: Sequence[str]) -> tfds.features.FeaturesDict:
 
   The image is a PNG, kept byte for byte: feed `bytes`, never an array (TFDS encodes arrays with
   TensorFlow). It may be grey, palette, RGB or RGBA, of any size; `fetal_jax.data.decode` makes it what a
-  model takes. `official_train` is 1 or 0 as the source's own train/test column says, -1 where it has none.
+  model takes. `patient` is '' where nobody knows who is seen. `official_train` is 1 or 0 as the source's own train/test
+  column says, -1 where it has none.
   """
   return tfds.features.FeaturesDict(
     {

@@ -12,7 +12,7 @@ from fetal_jax.data import decode
 from fetal_jax.data.problems import Problems
 from fetal_jax.data.sources import encode, meaning, table, walk
 from fetal_jax.data.sources.encode import EXTENSIONS
-from fetal_jax.data.sources.features import SPLIT, example, features
+from fetal_jax.data.sources.features import OFFICIAL_TRAIN_UNKNOWN, SPLIT, example, features
 from fetal_jax.data.sources.intake import Intake
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
@@ -38,7 +38,7 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder):
     Args:
       path: the folder.
       patients_csv: table with columns `image,patient`; an image is given by its path relative to the folder or by
-        its base name without extension. '': every image counts as a patient of its own.
+        its base name without extension. The patient of an image without a row is unknown; so are all for ''.
       **kwargs: of `tfds.core.DatasetBuilder`, such as `data_dir`.
 
     Raises:
@@ -48,21 +48,22 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder):
     self._images, left_out = look_through(self._path)
     taken = sum(map(len, self._images.values()))
     self.intake = Intake(images=taken, left_out=left_out, files=taken + sum(left_out.values()))
-    if patients_csv:
-      self._patients = read_patients(patients_csv, self._path, self._images)
-    else:
-      self._patients = {}
+    self._patients = read_patients(patients_csv, self._path, self._images) if patients_csv else {}
+    if unknown := taken - len(self._patients):
       logging.warning(
-        '%s: no data.patients_csv, so every image counts as a patient of its own: if some show the same patient, '
-        'they may be in train and test at once, and results will look better than they are',
+        '%s: the patients of %s of %s images are unknown (%s): such images are divided one by one; if some show the same '
+        'patient, they may be in train and test at once, and results will look better than they are',
         path,
+        f'{unknown:,}',
+        f'{taken:,}',
+        f'no row in {patients_csv}' if patients_csv else 'no data.patients_csv',
       )
     super().__init__(**{'file_format': 'array_record', **kwargs})
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
       builder=self,
-      description='Labelled images from a folder.',
+      description='Labelled images from a folder. A patient is empty where the owner has not said who is seen.',
       features=features(tuple(self._images)),
       supervised_keys=('image', 'label'),
       disable_shuffling=True,
@@ -74,6 +75,7 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
     labelled = [(label, path) for label, paths in enumerate(self._images.values()) for path in paths]
+    sides = owners_sides(self._images, self._path)
     problems = Problems(f'{self._path}')
     with Progress('Reading images', len(labelled), 'images') as progress:
       for i, (label, path) in enumerate(labelled):
@@ -87,7 +89,9 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder):
         except decode.BadImage as error:
           problems.add(f'{path}', _unreadable(error))
           continue
-        yield i, example(png, label=label, name=name, patient=self._patients.get(name, name))
+        train = OFFICIAL_TRAIN_UNKNOWN if sides is None else int(sides[i])
+        patient = self._patients.get(name, '')
+        yield i, example(png, label=label, name=name, patient=patient, official_train=train)
         progress.update(i + 1)
     problems.check()
 
@@ -164,7 +168,7 @@ def _check_names(folder: pathlib.Path, classes: list[str], found: list[pathlib.P
   if sides := meaning.sides_among(inner):
     raise UserError(
       f'{folder}: {", ".join(sides)} are sides of a split, not classes; put the images of a class into one folder '
-      '(config.data.split divides them)'
+      '(config.data.split divides them; official keeps <class>/train and <class>/test)'
     )
   if masks := [name for name in classes if meaning.is_masks(name)]:
     raise UserError(
@@ -182,7 +186,7 @@ def _check_names(folder: pathlib.Path, classes: list[str], found: list[pathlib.P
       logging.warning('%s: taken for a class, though its name is that of a side of a split', folder / label)
     if divided := sorted(name for name in inner[label] if meaning.is_side(name)):
       logging.warning(
-        '%s: %s in it are taken together; config.data.split divides the images anew',
+        '%s: %s in it are taken together; config.data.split divides the images anew, unless it is official',
         folder / label,
         ', '.join(divided),
       )
@@ -211,10 +215,24 @@ def image_name(path: pathlib.Path, folder: pathlib.Path) -> str:
   return path.relative_to(folder).with_suffix('').as_posix()
 
 
+def owners_sides(images: dict[str, list[pathlib.Path]], folder: pathlib.Path) -> list[bool] | None:
+  """Returns which images are on the training side, in order, as their owner has put them: `<class>/train/…`, `<class>/test/…`.
+
+  Validation images count to the training side. None where an image lies in no such folder, or all on one side.
+  """
+  sides = []
+  for path in (path for paths in images.values() for path in paths):
+    named = [part for part in path.relative_to(folder).parts[1:-1] if meaning.is_side(part)]
+    if not named:
+      return None
+    sides.append(not meaning.is_test_side(named[0]))
+  return sides if len(set(sides)) == 2 else None
+
+
 def read_patients(
   csv_path: files.PathLike, folder: pathlib.Path, images: dict[str, list[pathlib.Path]]
 ) -> dict[str, str]:
-  """Reads image name -> patient from a table `image,patient`, which must give every image one patient."""
+  """Reads image name -> patient from a table `image,patient`; an image that no row names has none."""
   # A row may name an image by its path, with or without extension, or by its base name.
   keys: dict[str, set[str]] = {}
   for path in (path for paths in images.values() for path in paths):
@@ -232,7 +250,7 @@ def read_patients(
       return f'image {key!r} {what} {folder}'
     (name,) = found
     if not patient:
-      return f'image {key!r} has no patient; fill the cell'
+      return f'image {key!r} has no patient; fill the cell, or take out the row if the patient is unknown'
     if patients.setdefault(name, patient) != patient:
       return f'image {key!r} has two patients, {patients[name]} and {patient}; keep one of them'
     return None
@@ -244,12 +262,6 @@ def read_patients(
     raise UserError(
       f'{csv_path}: cannot be read ({error.strerror}); set --config.data.patients_csv to a CSV file'
     ) from error
-  names = [image_name(path, folder) for paths in images.values() for path in paths]
-  without = [name for name in names if name not in patients]
-  if without:
-    raise UserError(
-      f'{csv_path}: no row for {len(without)} of {len(names)} images (first {without[0]}); add them'
-    )
   return patients
 
 

@@ -35,6 +35,11 @@ def is_side(name: str) -> bool:
   return any(word in _SIDES for word in words) and all(word in _SIDES | _FILLERS for word in words)
 
 
+def is_test_side(name: str) -> bool:
+  """Returns whether a folder's name is that of the test side: `test`, `TestImages`, `holdout`; no `val`, `dev` or `fold`."""
+  return is_side(name) and not {'test', 'testing', 'eval', 'evaluation', 'holdout'}.isdisjoint(_words(name))
+
+
 def is_masks(name: str) -> bool:
   """Returns whether a folder's name is that of masks: `masks`, `train_masks`, `Ground Truth`; no `label_1`, a class."""
   words = _words(name)

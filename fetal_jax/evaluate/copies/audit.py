@@ -34,7 +34,7 @@ def audit(
   encoder: Callable[[Images], Float[np.ndarray, 'n d']] | None = None,
   synthetic_labels: Labels | None = None,
   heldout_labels: Labels | None = None,
-  heldout_unseen: bool = True,
+  heldout_unseen: bool | None = True,
   shortlist: int = 8,
   pairs: int = 20,
   tile: int = TILE,
@@ -53,7 +53,8 @@ def audit(
       copied. With both labels given, `heldout` is thinned to the class shares of `synthetic`, or `synthetic` to those
       of `heldout` where that leaves too few.
     heldout_labels: likewise.
-    heldout_unseen: whether `heldout` shows patients whom the generator has not seen; recorded with the result.
+    heldout_unseen: whether `heldout` shows patients whom the generator has not seen, None if nobody knows; recorded with the
+      result.
     shortlist: of `search.Pixels`; 0 compares every training image at 32 x 32.
     pairs: how many of the closest to list.
     tile: images a side of the tiles of distances.

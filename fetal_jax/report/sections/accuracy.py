@@ -106,7 +106,9 @@ def gains(run: Run) -> list[tuple[str, float, float]]:
 
 def protocol(run: Run) -> str:
   """Says how the epoch was chosen."""
-  return ' '.join(_PROTOCOLS[p] for p in sorted({one.protocol for one in run.runs}) if p in _PROTOCOLS)
+  said = ' '.join(_PROTOCOLS[p] for p in sorted({one.protocol for one in run.runs}) if p in _PROTOCOLS)
+  known = run.data is None or run.data.patients_known
+  return said if known else said.replace('validation patients', 'validation images')
 
 
 def overview(run: Run) -> Table:

@@ -4,7 +4,14 @@ from fetal_jax.evaluate.comparisons import BASELINE
 from fetal_jax.evaluate.paired import RegimeComparison
 from fetal_jax.evaluate.verdict import Verdict
 from fetal_jax.report import pixel_rows, sizes, verdicts
-from fetal_jax.report.estimates import difference_cell, mcnemar_cell, score_cell
+from fetal_jax.report.estimates import (
+  difference_cell,
+  mcnemar_cell,
+  resampled,
+  score_cell,
+  too_narrow,
+  unit_of_run,
+)
 from fetal_jax.report.format import brackets, interval, percent, points
 from fetal_jax.report.groups import SCORES, mean_and_sd, with_start
 from fetal_jax.report.names import lower_first, model_title, order, regime_title
@@ -137,7 +144,7 @@ def differences(run: Run) -> Table | None:
   first = next(iter(models.values()))
   notes = [
     f'Percentage points, with {100 * first.level:.0f} % intervals ({first.resamples:,} resamples of '
-    f'{first.patients:,} patients, {first.images:,} images) and p of the exchange test. '
+    f'{resampled(first.patients, first.images)}) and p of the exchange test. '
     'Highlighted: the interval leaves out 0.',
     *first.notes,
   ]
@@ -173,8 +180,8 @@ def scores(run: Run) -> Table | None:
   if not rows:
     return None
   note = (
-    'In brackets: 95 % intervals by bootstrap over patients; ±: standard deviation over seeds. Accuracy, balanced '
-    'accuracy and macro F1 in percent; the Brier score runs from 0, perfect, to 2.'
+    f'In brackets: 95 % intervals by bootstrap over {unit_of_run(run)}; ±: standard deviation over seeds. Accuracy, balanced '
+    f'accuracy and macro F1 in percent; the Brier score runs from 0, perfect, to 2.{too_narrow(run)}'
   )
   columns = ['Model and regime', *(title for title, _, _ in _SCORES.values())]
   rows += pixel_rows.rows(run, columns, {_SCORES[key][0]: key for key in ('accuracy', 'balanced_accuracy')})
@@ -192,7 +199,11 @@ def subgroups(run: Run) -> list[Table]:
       if not any(first):
         continue  # known of no image
       for name, about in first.items():
-        cells = [Cell(f'{title}: {name or "unknown"}'), Cell(f'{about.n:,}'), Cell(f'{about.patients:,}')]
+        cells = [
+          Cell(f'{title}: {name or "unknown"}'),
+          Cell(f'{about.n:,}'),
+          Cell(DASH if about.patients is None else f'{about.patients:,}'),
+        ]
         for row in (found[regime][name] for regime in regimes):
           cells.append(Cell(f'{100 * (row.accuracy or 0):.1f}', small=brackets(row, 100, 1) or row.why))
         rows.append(cells)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fetal_jax.data.grid import MARGIN
 from fetal_jax.evaluate.results import CopiesAudit, Histogram, SpaceAudit
+from fetal_jax.report import sources
 from fetal_jax.report.charts import SKY, VERMILION, Theme, chart, new_axes
 from fetal_jax.report.format import digits, p_value
 from fetal_jax.report.page import DASH, Block, Cell, Heading, Picture, Pictures, Section, Table, Text
@@ -47,6 +48,8 @@ def section(run: Run, workdir: pathlib.Path, *, show_real_images: bool) -> Secti
       blocks.append(Pictures(histograms))
     if closest := pairs(found, workdir, show_real_images=show_real_images):
       blocks += [Heading('The closest pairs'), Pictures(closest, style='sheet')]
+      if show_real_images and (line := sources.of_run(run).attribution):
+        blocks.append(Text(line))
   return Section('copies', 'Were images copied?', blocks, nav='Copies')
 
 
@@ -102,7 +105,8 @@ def _shares(found: CopiesAudit) -> str:
     if near.copied or not found.copied
   )
   rate = 100 * next(iter(spaces.values())).rate
-  nearer = f'nearer to a training image than {100 - rate:.1f} % of fresh real images are'
+  fresh = 'fresh' if found.heldout_unseen else 'held-out'
+  nearer = f'nearer to a training image than {100 - rate:.1f} % of {fresh} real images are'
   if found.copied:
     return (
       f'Training images were copied, or nearly: of {found.n_synthetic:,} synthetic images {shares} are '
@@ -116,9 +120,14 @@ def _shares(found: CopiesAudit) -> str:
 
 
 def caveat(run: Run) -> str:
-  """Says where the held-out images are not fresh; '' where they are."""
+  """Says where the held-out images are not fresh, or nobody knows; '' where they are."""
   if run.evaluation is None or run.evaluation.memorisation.heldout_unseen:
     return ''
+  if run.evaluation.memorisation.heldout_unseen is None:
+    return (
+      'The patients are unknown: held-out images may show somebody whom the generator has seen. Then they are nearer to the '
+      'training images than fresh ones, and copies stand out less.'
+    )
   return (
     'Too few held-out images show patients whom the generator has not seen, so all test images were taken: they are nearer '
     'to the training images than fresh ones, and copies stand out less.'

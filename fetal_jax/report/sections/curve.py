@@ -9,7 +9,7 @@ from fetal_jax.evaluate.curve import Change, CurvePoint
 from fetal_jax.evaluate.verdict import Lack, Verdict, Word
 from fetal_jax.report import paper, pixel_rows, sizes, verdicts
 from fetal_jax.report.charts import GREEN, ORANGE, PURPLE, SKY, VERMILION, Theme, chart, new_axes
-from fetal_jax.report.estimates import difference_cell, score_cell
+from fetal_jax.report.estimates import difference_cell, score_cell, too_narrow, unit, unit_of_run
 from fetal_jax.report.format import interval, points
 from fetal_jax.report.groups import with_start
 from fetal_jax.report.names import model_title
@@ -59,7 +59,7 @@ def sentence(run: Run) -> str:
   clauses, lacks = [], dict[Lack, None]()
   for use, found in (run.curve or {}).items():
     if change := found.overall.more:
-      known = '95 % interval over patients ' if change.low is not None else ''
+      known = f'95 % interval over {unit(change.patients)} ' if change.low is not None else ''
       judged = verdicts.of_curve(run, use)
       lacks |= dict.fromkeys(judged.lacks)
       clause = (
@@ -126,7 +126,8 @@ def table(run: Run, use: str) -> Table:
     rows.append(row)
   notes = [
     'Test accuracy in percent by number of synthetic images, mean over seeds, with 95 % intervals by bootstrap over '
-    'patients; changes in percentage points, the same patients drawn for both. Highlighted: the interval leaves out 0.',
+    f'{unit_of_run(run)}; changes in percentage points, the same drawn for both. Highlighted: the interval leaves out 0.'
+    f'{too_narrow(run)}',
     *pixel_rows.sentence(run),
   ]
   columns = ['Model', *(f'{n:,}' if n else '0: real images only' for n in numbers)]
@@ -176,7 +177,7 @@ def picture(run: Run, use: str) -> Picture:
   return chart(
     f'curve_{use}',
     f'Test accuracy against the number of synthetic images. {_TITLES[use]}. {said}.',
-    f'{_TITLES[use]}: mean over seeds with 95 % intervals over patients.{zero}{hollow}{lines}',
+    f'{_TITLES[use]}: mean over seeds with 95 % intervals over {unit_of_run(run)}.{zero}{hollow}{lines}',
     figure,
     run,
     found,

@@ -5,7 +5,7 @@ import pathlib
 from fetal_jax.evaluate.paired import RegimeComparison
 from fetal_jax.evaluate.verdict import Word
 from fetal_jax.report import sizes, verdicts
-from fetal_jax.report.estimates import changed, difference_cell, mcnemar_cell, score_cell
+from fetal_jax.report.estimates import changed, difference_cell, mcnemar_cell, resampled, score_cell
 from fetal_jax.report.groups import with_start
 from fetal_jax.report.names import regime_title
 from fetal_jax.report.page import DASH, Block, Cell, Picture, Pictures, Section, Table, Text
@@ -116,7 +116,7 @@ def changes(run: Run) -> Table | None:
   first = next(iter(next(iter(models.values())).values()))
   notes = [
     f'Accuracy in percent, differences in percentage points, with 95 % intervals ({first.resamples:,} resamples of '
-    f'{first.patients:,} patients, {first.images:,} images) and p of the exchange test. Highlighted: the interval '
+    f'{resampled(first.patients, first.images)}) and p of the exchange test. Highlighted: the interval '
     "leaves out 0. McNemar's test: images that only the classifier without filter has right : only the one with it, seed "
     'by seed; its p is too small where patients have several images. No p is corrected for the number of comparisons.',
     'The filter leaves fewer images and so, at equal epochs, fewer optimiser steps: a difference is that of all of this.',

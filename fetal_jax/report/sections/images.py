@@ -10,6 +10,7 @@ from PIL import Image
 
 from fetal_jax.data import prepared as prepared_lib
 from fetal_jax.data import rounds as rounds_lib
+from fetal_jax.report import sources
 from fetal_jax.report.page import Block, Picture, Pictures, Section, Strips, Text
 from fetal_jax.report.run import Run
 
@@ -23,6 +24,8 @@ def section(run: Run, workdir: pathlib.Path, *, show_real_images: bool) -> Secti
   strips = examples(run, workdir, show_real_images=show_real_images)
   if strips.rows:
     blocks += [Text('Not chosen by eye: each strip is spread evenly over its class.'), strips]
+    if line := attribution(run, strips):
+      blocks.append(Text(line))
   has_synthetic = any(
     isinstance(cell, Picture) and 'synthetic' in cell.file for _, cells in strips.rows for cell in cells
   )
@@ -50,8 +53,14 @@ def examples(run: Run, workdir: pathlib.Path, *, show_real_images: bool) -> Stri
         cells.append(_NOT_SHOWN[kind])
     rows.append((name, cells))
   return Strips(
-    ['Real, training side', f'Synthetic{f", round {run.rounds[0].round}" if run.rounds else ""}'], rows
+    [sources.of_run(run).real, f'Synthetic{f", round {run.rounds[0].round}" if run.rounds else ""}'], rows
   )
+
+
+def attribution(run: Run, strips: Strips) -> str:
+  """Returns the line that must stand beneath strips; '' where they show no real image, or none that needs one."""
+  shown = any(isinstance(cells[0], Picture) for _, cells in strips.rows)
+  return sources.of_run(run).attribution if shown else ''
 
 
 def previews(run: Run, workdir: pathlib.Path, *, with_rounds: bool) -> list[Picture]:

@@ -6,6 +6,7 @@ from fetal_jax.data.rounds import Manifest
 from fetal_jax.report.page import DASH, Block, Cell, Section, Table, Terms
 from fetal_jax.report.run import Run
 from fetal_jax.report.sections.accuracy import protocol
+from fetal_jax.report.sections.leakage import split_title
 from fetal_jax.runtime.records import to_json
 from fetal_jax.runtime.run import Maker
 from fetal_jax.runtime.units import duration
@@ -28,7 +29,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
   if data:
     found += [
       ('Data', data.source),
-      ('Split', f'{data.split} (seed {data.seed}, hash {data.split_hash[:12]})'),
+      ('Split', f'{split_title(data)} (seed {data.seed}, hash {data.split_hash[:12]})'),
       ('Images', f'{data.image_size} × {data.image_size} px, {_COLOURS.get(data.channels, "")}'),
     ]
   if run.diffusion and trained:

@@ -9,7 +9,7 @@ from fetal_jax.report.estimates import changed
 from fetal_jax.report.format import interval, points
 from fetal_jax.report.groups import groups, mean_accuracy
 from fetal_jax.report.page import Answers, Block, Section, Text, Tiles
-from fetal_jax.report.run import Run, num_images
+from fetal_jax.report.run import Data, Run, num_images
 from fetal_jax.report.sections import copies
 
 _QUESTIONS = ('What was done', 'Did synthetic data help?', 'Was anything copied?')
@@ -55,9 +55,15 @@ def tiles(run: Run) -> list[tuple[str, str]]:
   if drawn := sum(map(num_images, run.rounds)):
     found.append((f'{drawn:,}', 'synthetic images drawn'))
   if run.data:
-    share = f'{100 * run.data.test_patient_overlap:.0f} %'
-    found.append((share, 'of test images show a patient who is also in training'))
+    found.append(_who_is_in_both(run.data))
   return found
+
+
+def _who_is_in_both(data: Data) -> tuple[str, str]:
+  """Returns how many test images show a patient who is also in training, or that nobody knows."""
+  if data.test_patient_overlap is None:
+    return 'unknown', 'how many test images show a patient who is also in training'
+  return f'{100 * data.test_patient_overlap:.0f} %', 'of test images show a patient who is also in training'
 
 
 def best_of_all(run: Run) -> tuple[str, str, float] | None:

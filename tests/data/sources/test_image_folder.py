@@ -46,11 +46,11 @@ def build(tmp_path, folder, **kwargs):
 def test_folder_becomes_a_data_set(tmp_path, folder, caplog):
   with caplog.at_level(logging.WARNING):
     examples, class_names = build(tmp_path, folder)
-  assert 'every image counts as a patient of its own' in caplog.text
+  assert 'the patients of 4 of 4 images are unknown (no data.patients_csv)' in caplog.text
   assert class_names == ['Square', 'round ones']
   names = ['Square/b', 'Square/c', 'round ones/b', 'round ones/deeper/a']
   assert [example['name'].decode() for example in examples] == names
-  assert [example['patient'].decode() for example in examples] == names
+  assert [example['patient'].decode() for example in examples] == ['', '', '', '']
   assert [example['label'] for example in examples] == [0, 0, 1, 1]
   assert {example['official_train'] for example in examples} == {-1}
   for example in examples:  # TIFF and BMP came through pixel for pixel
@@ -70,6 +70,15 @@ def test_patients_from_a_table(tmp_path, folder, caplog):
   assert 'patient' not in caplog.text
 
 
+def test_a_table_of_some_patients_leaves_the_others_unknown(tmp_path, folder, caplog):
+  table = tmp_path / 'patients.csv'
+  table.write_text('image,patient\na,Ann\n')
+  with caplog.at_level(logging.WARNING):
+    examples, _ = build(tmp_path, folder, patients_csv=table)
+  assert [example['patient'] for example in examples] == [b'', b'', b'', b'Ann']
+  assert f'the patients of 3 of 4 images are unknown (no row in {table})' in caplog.text
+
+
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
@@ -87,7 +96,6 @@ def test_patients_from_a_table(tmp_path, folder, caplog):
       'image,patient\nz,1\ny,1\na,1\n',
       "line 2: image 'z' is not in .* .and 1 more of 3 rows: line 3: image 'y' is not in",
     ),
-    ('image,patient\na,1\nc,2\n', 'no row for 2 of 4 images .first Square/b'),
   ],
 )
 def test_bad_table_of_patients(tmp_path, folder, text, message):
@@ -173,6 +181,21 @@ def test_sides_within_a_class_are_said(tmp_path, folder, caplog):
   assert (
     'Square: test, train in it are taken together; config.data.split divides the images anew' in caplog.text
   )
+
+
+def test_sides_within_every_class_are_the_owners_split(tmp_path):
+  for label in ('round', 'square'):
+    for i, side in enumerate(('train', 'TestImages', 'val')):
+      save(tmp_path / 'mine' / label / side / f'{i}.png')
+  examples, _ = build(tmp_path, tmp_path / 'mine')
+  sides = {example['name'].decode(): example['official_train'] for example in examples}
+  assert sides == {
+    'round/TestImages/1': 0, 'round/train/0': 1, 'round/val/2': 1, 'square/TestImages/1': 0, 'square/train/0': 1,
+    'square/val/2': 1,
+  }  # fmt: skip
+  save(tmp_path / 'mine' / 'square' / 'another.png')
+  examples, _ = build(tmp_path / 'again', tmp_path / 'mine')
+  assert {example['official_train'] for example in examples} == {-1}
 
 
 def test_a_folder_of_masks_is_no_class(tmp_path, folder):

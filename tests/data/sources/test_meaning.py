@@ -15,6 +15,13 @@ def test_names_of_sides(name):
   assert not meaning.is_masks(name)
 
 
+def test_names_of_the_test_side():
+  names = ['test', 'TestImages', 'my_test_set', 'holdout', 'eval', 'train', 'val', 'dev', 'fold_2', 'testis']
+  assert [name for name in names if meaning.is_test_side(name)] == [
+    'test', 'TestImages', 'my_test_set', 'holdout', 'eval'
+  ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
   'name',
   ['masks', 'Mask', 'train_masks', 'Ground Truth', 'ground_truth', 'GroundTruth', 'labels', 'segmentations', 'GT',

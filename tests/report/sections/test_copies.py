@@ -17,7 +17,9 @@ from fetal_jax.report.sections import copies
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
-  return fake_workdir.make(tmp_path_factory.mktemp('copies'), models=(), evaluated=True, copies=12)
+  return fake_workdir.make(
+    tmp_path_factory.mktemp('copies'), models=(), evaluated=True, copies=12, source='fetal_planes_db'
+  )
 
 
 @pytest.fixture(scope='module')
@@ -86,6 +88,16 @@ def test_held_out_images_of_known_patients_are_a_caveat(run):
   known = msgspec.structs.replace(evaluation.memorisation, heldout_unseen=False)
   changed = fake_run.make(evaluation=msgspec.structs.replace(evaluation, memorisation=known))
   assert 'copies stand out less' in copies.caveat(changed)
+
+
+def test_of_unknown_patients_nobody_knows_whether_held_out_images_are_fresh():
+  evaluation = fake_run.evaluation(pixel=fake_run.space(near=fake_run.near(0.05, copied=False)))
+  unknown = msgspec.structs.replace(evaluation.memorisation, heldout_unseen=None)
+  run = fake_run.make(evaluation=msgspec.structs.replace(evaluation, memorisation=unknown))
+  assert copies.caveat(run).startswith('The patients are unknown: held-out images may show somebody whom')
+  assert 'nearer to a training image than 99.0 % of held-out real images are' in copies.was_it_copied(run)
+  known = fake_run.make(evaluation=evaluation)
+  assert 'nearer to a training image than 99.0 % of fresh real images are' in copies.was_it_copied(known)
 
 
 # MARK: Table
@@ -168,6 +180,14 @@ def test_a_picture_of_another_layout_is_left_out_rather_than_shown(tmp_path):
 def test_the_section_has_its_blocks_in_order(workdir, run):
   blocks = copies.section(run, workdir, show_real_images=False).blocks
   assert [type(block) for block in blocks] == [Text, Table, Pictures, Heading, Pictures]
+
+
+def test_closest_pairs_of_planes_db_have_the_line_where_they_are_shown(workdir, run):
+  *_, line = copies.section(run, workdir, show_real_images=True).blocks
+  assert line.text.startswith('Real images: FETAL_PLANES_DB by X. P. Burgos-Artizzu, D. Coronado-Gutiérrez, ')
+  assert 'licence CC BY 4.0' in line.text
+  own = msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, source='image_folder'))
+  assert isinstance(copies.section(own, workdir, show_real_images=True).blocks[-1], Pictures)
 
 
 def test_images_that_nobody_has_examined_are_named(run, workdir):

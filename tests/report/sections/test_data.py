@@ -1,5 +1,6 @@
 """Counts of images beside the paper's."""
 
+import msgspec
 import pytest
 from helpers import fake_run, fake_workdir
 
@@ -9,7 +10,7 @@ from fetal_jax.report.sections import data
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-  return run_lib.read(fake_workdir.make(tmp_path_factory.mktemp('data'), models=()))
+  return run_lib.read(fake_workdir.make(tmp_path_factory.mktemp('data'), models=(), source='fetal_planes_db'))
 
 
 def test_real_images_beside_the_papers(run):
@@ -28,12 +29,38 @@ def test_synthetic_images_beside_the_papers(run):
 
 
 def test_classes_that_the_paper_lacks_have_dashes(tmp_path):
-  fake_workdir.make(tmp_path, class_names=('brain', 'heart'), models=(), num_images=60, image_size=8)
+  fake_workdir.make(
+    tmp_path, class_names=('brain', 'heart'), models=(), num_images=60, image_size=8, source='fetal_planes_db'
+  )
   run = run_lib.read(tmp_path)
   table = data.split_counts(run)
   assert [cell.text for cell in table.rows[1]][-2:] == ['–', '–']
   assert table.notes[-1] == 'The classes of this run are not (all) those of the paper.'
   assert [cell.text for cell in data.synthetic_counts(run).rows[1]] == ['heart', '8', '8', '–', '–']
+
+
+@pytest.mark.parametrize(
+  ('source', 'title'), [('image_folder', 'Real images'), ('fetal_phantom', 'Drawn images')]
+)
+def test_other_data_have_no_columns_of_the_paper(run, source, title):
+  other = msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, source=source))
+  table = data.split_counts(other)
+  assert table.title == title
+  assert table.columns == ['Class', 'Train', 'Validation', 'Test']
+  assert [len(row) for row in table.rows] == [4] * 7
+  assert table.rows[-1][0].text == 'all'
+  assert table.rows[-1][3].text == f'{run.data.totals["test"]}'
+  drawn = data.synthetic_counts(other)
+  assert (drawn.title, drawn.columns) == ('Synthetic images', ['Class', 'Round 1', 'Round 2'])
+  assert [cell.text for cell in drawn.rows[-1]] == ['all', '48', '48']
+
+
+def test_unknown_patients_are_said(run):
+  about = msgspec.structs.replace(
+    run.data, patients_known=False, images_of_unknown_patients=40, patients=None, shared_patients=None
+  )
+  table = data.split_counts(msgspec.structs.replace(run, data=about))
+  assert table.notes[0] == 'Patients: unknown of 40 of 240 images.'
 
 
 def test_nothing_is_made_up():

@@ -2,6 +2,7 @@
 
 import io
 
+import msgspec
 import numpy as np
 import pytest
 from helpers import fake_run, fake_workdir
@@ -9,8 +10,14 @@ from PIL import Image
 
 from fetal_jax.data import prepared as prepared_lib
 from fetal_jax.report import run as run_lib
-from fetal_jax.report.page import Picture, Pictures, Strips
+from fetal_jax.report.page import Picture, Pictures, Strips, Text
 from fetal_jax.report.sections import images
+
+ATTRIBUTION = (
+  'Real images: FETAL_PLANES_DB by X. P. Burgos-Artizzu, D. Coronado-Gutiérrez, B. Valenzuela-Alcaraz, E. Bonet-Carne, '
+  'E. Eixarch, F. Crispi and E. Gratacós, doi:10.5281/zenodo.3904280, licence CC BY 4.0 '
+  '(creativecommons.org/licenses/by/4.0); scaled to the size of this run.'
+)
 
 
 @pytest.fixture(scope='module')
@@ -23,7 +30,13 @@ def drawn(tmp_path_factory):
   """Two classes, with rounds that are real data sets."""
   workdir = tmp_path_factory.mktemp('drawn')
   return fake_workdir.make(
-    workdir, class_names=('head', 'heart'), models=(), rounds=2, num_images=60, dataset=True
+    workdir,
+    class_names=('head', 'heart'),
+    models=(),
+    rounds=2,
+    num_images=60,
+    dataset=True,
+    source='fetal_planes_db',
   )
 
 
@@ -50,8 +63,9 @@ def test_an_empty_workdir_has_no_examples(tmp_path):
 
 
 def test_strips_of_both_kinds_stand_in_a_row(drawn):
-  _, strips, sheets = images.section(run_lib.read(drawn), drawn, show_real_images=True).blocks
+  _, strips, line, sheets = images.section(run_lib.read(drawn), drawn, show_real_images=True).blocks
   assert isinstance(strips, Strips)
+  assert line == Text(ATTRIBUTION)
   assert strips.columns == ['Real, training side', 'Synthetic, round 1']
   assert [[cell.file for cell in cells] for _, cells in strips.rows] == [
     ['real_0_head.png', 'synthetic_0_head.png'], ['real_1_heart.png', 'synthetic_1_heart.png']
@@ -65,6 +79,17 @@ def test_real_images_are_hidden_where_they_may_not_be_shown(drawn):
   for _, (real, synthetic) in strips.rows:
     assert real == 'Real images are not shown here'
     assert isinstance(synthetic, Picture)
+
+
+@pytest.mark.parametrize(
+  ('source', 'heading'), [('image_folder', 'Real, training side'), ('fetal_phantom', 'Drawn, training side')]
+)
+def test_other_images_are_called_what_they_are_and_need_no_line(drawn, source, heading):
+  run = run_lib.read(drawn)
+  other = msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, source=source))
+  blocks = images.section(other, drawn, show_real_images=True).blocks
+  assert blocks[1].columns[0] == heading
+  assert [block for block in blocks if isinstance(block, Text)] == blocks[:1]
 
 
 def test_without_synthetic_strips_the_previews_are_shown(workdir):

@@ -1,7 +1,9 @@
 """Limits that hold for every run, and those of this one."""
 
-from helpers import fake_run
+import msgspec
+from helpers import fake_run, fake_workdir
 
+from fetal_jax.report import run as run_lib
 from fetal_jax.report.sections.limits import limits, section
 
 
@@ -12,7 +14,7 @@ def _has(run, words):
 def test_limits_of_every_run():
   found = limits(fake_run.make())
   assert found[0].startswith('For research only.')
-  assert len(found) == 4
+  assert len(found) == 3
   assert section(fake_run.make()).blocks[0].items == found
 
 
@@ -40,3 +42,16 @@ def test_longer_training_is_a_limit():
     fake_run.classifier('synth_r1_plus_real', steps=150, real_images=9),
   ]
   assert _has(fake_run.make(runs=runs), 'up to 1.5 times the optimiser steps')
+
+
+def test_what_the_paper_leaves_open_is_a_limit_where_its_figures_are_shown():
+  said = 'The paper does not state the rule of its split'
+  assert _has(fake_run.make(config={'data': {'source': 'fetal_planes_db'}}), said)
+  assert not _has(fake_run.make(config={'data': {'source': 'image_folder'}}), said)
+
+
+def test_unknown_patients_are_a_limit(tmp_path):
+  data = run_lib.read(fake_workdir.make(tmp_path, models=(), num_images=60, image_size=8)).data
+  assert _has(fake_run.make(data=data), 'The split is by image, not by patient')
+  unknown = fake_run.make(data=msgspec.structs.replace(data, patients_known=False))
+  assert _has(unknown, 'Which images show the same patient is not known')

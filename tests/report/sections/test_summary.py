@@ -2,8 +2,10 @@
 
 import msgspec
 import pytest
+from helpers import fake_workdir
 from helpers.fake_run import classifier, comparisons, data, difference, make, scored, sound
 
+from fetal_jax.report import run as run_lib
 from fetal_jax.report.page import Answers, Text, Tiles
 from fetal_jax.report.sections import summary
 
@@ -115,6 +117,17 @@ def test_the_main_figures():
     'verdict: helped',
   )
   assert summary.tiles(make()) == []
+
+
+def test_how_many_test_images_show_a_training_patient_or_that_nobody_knows(tmp_path):
+  data = run_lib.read(fake_workdir.make(tmp_path, models=(), num_images=60, image_size=8)).data
+  said = 'of test images show a patient who is also in training'
+  known = msgspec.structs.replace(data, test_patient_overlap=0.583)
+  assert summary.tiles(make(data=known)) == [('58 %', said)]
+  unknown = msgspec.structs.replace(data, patients_known=False, test_patient_overlap=None)
+  assert summary.tiles(make(data=unknown)) == [
+    ('unknown', 'how many test images show a patient who is also in training')
+  ]
 
 
 def test_the_section_asks_three_questions_and_warns():
