@@ -11,7 +11,6 @@ out the same to the bit, since seed and index decide an image.
 """
 
 import contextlib
-import functools
 import json
 import pathlib
 import queue
@@ -104,6 +103,9 @@ class RoundWriter:
     self._is_finished, self._is_staged = np.zeros((2, plan.num_images), bool)
 
     self.complete = self._open()  # whether it was finished before
+    if not self.complete:
+      # Here and not in the thread: while TFDS is imported, it replaces Python's `import` in all threads.
+      self._encoder = Encoder(plan.class_names, self._image_shape)
     # The state above belongs to the background thread from here on, this to the caller's.
     self._accepted = self._is_finished | self._is_staged
     self._error: BaseException | None = None
@@ -158,6 +160,8 @@ class RoundWriter:
       UserError: a file could not be written.
     """
     self.close()
+    if self.complete:
+      return
     for entry in self._notes():
       self._add_finished(entry)
     missing = np.flatnonzero(~self._is_finished & ~(self._own & self._accepted))
@@ -302,10 +306,6 @@ class RoundWriter:
     self._staging.write_note(entry)
     self._add_finished(entry)
     logging.info('%s: shard %d of %d written', self.folder, shard.index + 1, len(self._shards))
-
-  @functools.cached_property
-  def _encoder(self) -> Encoder:
-    return Encoder(self.plan.class_names, self._image_shape)
 
 
 def _differences(recorded: dict[str, Any], wanted: dict[str, Any], prefix: str = '') -> list[str]:

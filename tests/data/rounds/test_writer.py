@@ -16,6 +16,7 @@ from helpers import killed
 
 from fetal_jax.data import rounds
 from fetal_jax.data.rounds import CheckpointMark, SamplerSettings
+from fetal_jax.data.rounds import writer as writer_lib
 from fetal_jax.data.rounds.plan import Plan
 from fetal_jax.data.rounds.staging import Staging
 from fetal_jax.data.rounds.writer import RoundWriter
@@ -172,6 +173,16 @@ def test_the_manifest_tells_where_the_images_come_from(reference):
     assert (shard['seed'], shard['checkpoint_step'], shard['config_hash']) == (5, 1000, '0123')
   assert set(others) == {'dataset_info.json', 'features.json', 'label.labels.txt', 'preview.png'}
   assert others == {name: records.to_json(Fingerprint.of(reference / name)) for name in others}
+
+
+def test_tfds_is_loaded_by_the_callers_thread(tmp_path, monkeypatch):
+  """While it is imported, an import in any other thread may fail, as of JAX's parts in the thread that draws."""
+  made_by, encoder = [], writer_lib.Encoder
+  monkeypatch.setattr(
+    writer_lib, 'Encoder', lambda *args: made_by.append(threading.current_thread()) or encoder(*args)
+  )
+  write_round(tmp_path / 'run')
+  assert made_by == [threading.main_thread()]
 
 
 def test_nothing_else_is_left(reference):
