@@ -88,7 +88,7 @@ def _settings(config: ml_collections.ConfigDict) -> dict[str, Setting]:
   keys = ['source', *of_source(data.source), 'image_size', 'channels', 'resize', 'split']
   if data.split == 'patient':
     keys.append('test_fraction')
-  return {**{key: data[key] for key in keys}, 'seed': config.seed}
+  return {**{key: data[key] for key in keys}, 'seed': config.seed, 'protocol': config.classify.protocol}
 
 
 def _listing(data: ml_collections.ConfigDict) -> Listing | None:
@@ -116,7 +116,7 @@ def _is_done(workdir: files.PathLike, settings: dict[str, Setting], now: Listing
     return False
   for key, value in settings.items():
     if (old := getattr(info, key)) != value:
-      name = key if key == 'seed' else f'data.{key}'
+      name = {'seed': 'seed', 'protocol': 'classify.protocol'}.get(key, f'data.{key}')
       raise UserError(
         f'{folder} was prepared with {name}={old!r}, not {value!r}: use a new --workdir, or set it back'
       )
@@ -224,7 +224,12 @@ def _write(
   table = _check_classes(_records(source, tuple(builder.info.features['label'].names)))
   for said in spellings.warnings(table):
     logging.warning('prepare: %s', said)
-  split = splits.SPLITS[data.split](table, seed=config.seed, test_fraction=data.test_fraction)
+  split = splits.SPLITS[data.split](
+    table,
+    seed=config.seed,
+    test_fraction=data.test_fraction,
+    validation=splits.has_validation(config.classify.protocol),
+  )
   summary = splits.describe(table, split)
   _log_split(data.split, summary)
   if unseen := [name for name, count in summary.images['train'].items() if not count]:
@@ -317,10 +322,14 @@ def _log_split(name: str, summary: splits.SplitSummary) -> None:
     counts = [summary.images[side][label] for side in splits.SIDES]
     logging.info('  %s %10d %10d %10d', label.ljust(width), *counts)
     for side, count in zip(splits.SIDES, counts, strict=True):
-      if not count:
+      if not count and summary.totals[side]:
         logging.warning('class %s has no %s images: nothing can be said of it there', label, side)
   logging.info('  %s %10d %10d %10d', 'all'.ljust(width), *summary.totals.values())
   logging.info('  %s %10d %10d %10d', 'patients'.ljust(width), *summary.patients.values())
+  if not summary.totals['validation']:
+    logging.info(
+      '  no image is held out for validation (classify.protocol=paper): the test images choose the epoch'
+    )
   logging.info(
     '  %.1f %% of the test images show a patient who is also in train or validation, %.1f %% in the same class',
     100 * summary.test_patient_overlap,

@@ -24,6 +24,7 @@ class SplitFile(splits.SplitSummary, frozen=True, forbid_unknown_fields=True, kw
     source, path, allow_missing, patients_csv, phantom_images, phantom_seed, image_size, channels, resize, split,
       test_fraction: settings of `config.data`; None where a setting does not count.
     seed: of the split.
+    protocol: `config.classify.protocol`; under `paper` no image is held out for validation.
     class_names: in label order.
     num_images: of all sides.
     intake: what was in the source; None where it was drawn.
@@ -45,6 +46,7 @@ class SplitFile(splits.SplitSummary, frozen=True, forbid_unknown_fields=True, kw
   split: str
   test_fraction: float | None = None
   seed: int
+  protocol: str = 'honest'
   class_names: tuple[str, ...]
   num_images: int
   intake: Intake | None

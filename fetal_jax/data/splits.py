@@ -29,7 +29,7 @@ class Split:
     return np.sort(np.concatenate([self.train, self.validation]))
 
 
-def paper(records: Records, *, seed: int, test_fraction: float = 0.2) -> Split:
+def paper(records: Records, *, seed: int, test_fraction: float = 0.2, validation: bool = True) -> Split:
   """Splits images 80/20 as the paper does: every fifth image of a class, in the source's order, is a test image.
 
   Image i of a class (from 0) is a test image if i % 5 == 0 and i > 0, which gives the counts of the paper's
@@ -39,10 +39,10 @@ def paper(records: Records, *, seed: int, test_fraction: float = 0.2) -> Split:
   test = np.zeros(len(records), np.bool_)
   for label in range(len(records.class_names)):
     test[np.flatnonzero(records.labels == label)[5::5]] = True
-  return _with_validation(records, test, seed)
+  return _sides(records, test, seed, validation)
 
 
-def official(records: Records, *, seed: int, test_fraction: float = 0.2) -> Split:
+def official(records: Records, *, seed: int, test_fraction: float = 0.2, validation: bool = True) -> Split:
   """Splits by the data set's own train/test column, which no patient crosses."""
   del test_fraction  # the column fixes it
   if records.official_train is None:
@@ -54,27 +54,35 @@ def official(records: Records, *, seed: int, test_fraction: float = 0.2) -> Spli
       f"{len(crossing)} patients are on both sides of the source's train/test column ({crossing[0]} is one): "
       'mend the column, or set --config.data.split=patient'
     )
-  return _with_validation(records, test, seed)
+  return _sides(records, test, seed, validation)
 
 
-def patient(records: Records, *, seed: int, test_fraction: float = 0.2) -> Split:
+def patient(records: Records, *, seed: int, test_fraction: float = 0.2, validation: bool = True) -> Split:
   """Draws patients until the test side has `test_fraction` of every class; no patient is on both sides."""
   if not 0 < test_fraction < 1:
     raise UserError(f'data.test_fraction is {test_fraction}: set it between 0 and 1')
   test = _hold_out(records, test_fraction, np.random.default_rng([seed, 0]))
-  return _with_validation(records, test, seed)
+  return _sides(records, test, seed, validation)
 
 
+# Each splits `records` with a `seed`; `validation=False` leaves all that is not for testing to training.
 SPLITS: dict[str, Callable[..., Split]] = {'paper': paper, 'official': official, 'patient': patient}
 
 
-def _with_validation(records: Records, test: Bool[np.ndarray, ' n'], seed: int) -> Split:
-  """Takes patients of their own out of the training side, with a tenth of its images, for validation."""
+def has_validation(protocol: str) -> bool:
+  """Returns whether images are held out to choose the epoch under this `classify.protocol`; the paper holds none out."""
+  return protocol == 'honest'
+
+
+def _sides(records: Records, test: Bool[np.ndarray, ' n'], seed: int, validation: bool) -> Split:
+  """Makes the split with this test side. For validation, patients of their own leave training with a tenth of its images."""
   if not test.any():
     raise UserError(f'no test images: {_who(records)}; use another data.split or more data')
   if test.all():
     raise UserError(f'no training images: {_who(records)}; use another data.split or more data')
   train_side = np.flatnonzero(~test)
+  if not validation:
+    return Split(train_side, train_side[:0], np.flatnonzero(test))
   rng = np.random.default_rng([seed, 1])
   held_out = _hold_out(records.take(train_side), VALIDATION_FRACTION, rng)
   if not held_out.any():

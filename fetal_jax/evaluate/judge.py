@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import msgspec
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, UInt8
@@ -23,7 +24,7 @@ from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
 from fetal_jax.train import results as train_results
 from fetal_jax.train.classify_step import normalise
-from fetal_jax.train.results import RunName
+from fetal_jax.train.results import Normalisation, RunName
 
 AUTO = 'auto'  # the classifier with the best score on the images that its epoch was chosen on
 
@@ -95,12 +96,11 @@ def load(workdir: PathLike, classifier: str = AUTO, *, seed: int = 0, batch_size
     data.info.split_hash,
   )
   folder = _weights(workdir, model, seed)
-  config, net, variables = _restore(folder, len(class_names), image_shape, split_hash)
-  mean, std = config.classify.mean, config.classify.std
+  config, net, variables, seen = _restore(folder, len(class_names), image_shape, split_hash)
   chosen_on = 'validation' if config.classify.protocol == 'honest' else 'test'
 
   def apply(variables: Any, images: UInt8[Array, 'b h w c']) -> Float[Array, 'b dim']:
-    return penultimate(net, variables, normalise(images.astype(jnp.float32) / 255.0, mean, std))
+    return penultimate(net, variables, normalise(images.astype(jnp.float32) / 255.0, seen.mean, seen.std))
 
   head = variables['params']['head']
   encoder = Encoder(
@@ -146,8 +146,8 @@ def _weights(workdir: PathLike, model: str, seed: int) -> pathlib.Path:
 
 def _restore(
   folder: pathlib.Path, num_classes: int, image_shape: Sequence[int], split_hash: str
-) -> tuple[ml_collections.ConfigDict, nn.Module, Any]:
-  """Restores a classifier: the config that it was trained with, the network in float32, its variables."""
+) -> tuple[ml_collections.ConfigDict, nn.Module, Any, Normalisation]:
+  """Restores a classifier: the config that it was trained with, the network in float32, its variables, what it sees."""
   remedy = f'delete {folder.parent} and run --stage=classify again'
   with Checkpointer(folder, keep=1, alone=True, remedy=remedy) as checkpointer:  # the other hosts wait
     step = checkpointer.latest_step()
@@ -164,7 +164,7 @@ def _restore(
     variables, _ = checkpointer.restore(
       step, devices.placed(shapes, jax.tree.map(lambda _: replicated, shapes))
     )
-  return config, net, variables
+  return config, net, variables, msgspec.convert(meta['normalisation'], Normalisation)
 
 
 def penultimate(net: nn.Module, variables: Any, images: Float[Array, 'b h w c']) -> Float[Array, 'b dim']:

@@ -46,6 +46,7 @@ def find(
   seed: int,
   test_fraction: float,
   phantom_images: int,
+  validation: bool = True,
 ) -> Images:
   """Looks into the workdir, then at the source. Counts files; opens none but the table of FETAL_PLANES_DB.
 
@@ -53,6 +54,7 @@ def find(
     workdir: of the run; None for none.
     source, path, split, test_fraction, phantom_images: settings of `config.data`.
     seed: of the split.
+    validation: whether images are held out for it.
 
   Raises:
     UserError: the source is not as it must be, or is missing and its size is unknown.
@@ -63,14 +65,14 @@ def find(
       return _prepared(workdir, image_bytes)
   shares = {'paper': 0.2, 'official': _OFFICIAL_TEST, 'patient': test_fraction}
   if source == 'fetal_planes_db' and path and pathlib.Path(path).exists():
-    return _in_archive(pathlib.Path(path), split, seed, test_fraction, image_bytes)
+    return _in_archive(pathlib.Path(path), split, seed, test_fraction, validation, image_bytes)
   if source == 'image_folder':
-    return _in_folder(pathlib.Path(path), shares[split])
+    return _in_folder(pathlib.Path(path), shares[split], validation)
   if source == 'fetal_phantom':
     count, origin = phantom_images, 'drawn'
   else:
     count, origin = PUBLISHED, f'as published, for {path} is missing' if path else 'as published'
-  return Images(*_sides(count, shares[split]), _CLASSES, origin, count * image_bytes)
+  return Images(*_sides(count, shares[split], validation), _CLASSES, origin, count * image_bytes)
 
 
 def _prepared(workdir: files.PathLike, image_bytes: int) -> Images:
@@ -81,28 +83,30 @@ def _prepared(workdir: files.PathLike, image_bytes: int) -> Images:
   return Images(train, validation, test, len(info.class_names), origin, info.num_images * image_bytes)
 
 
-def _in_archive(path: pathlib.Path, split: str, seed: int, test_fraction: float, image_bytes: int) -> Images:
+def _in_archive(
+  path: pathlib.Path, split: str, seed: int, test_fraction: float, validation: bool, image_bytes: int
+) -> Images:
   from fetal_jax.data.sources.fetal_planes_db.archive import open_archive
 
   with open_archive(path) as archive:
     records = archive.records.of_seen_classes()
-  sides = splits.SPLITS[split](records, seed=seed, test_fraction=test_fraction)
+  sides = splits.SPLITS[split](records, seed=seed, test_fraction=test_fraction, validation=validation)
   train, validation, test = (len(getattr(sides, side)) for side in splits.SIDES)
   source_bytes = len(records) * image_bytes
   return Images(train, validation, test, len(records.class_names), f'counted in {path}', source_bytes)
 
 
-def _in_folder(path: pathlib.Path, test_share: float) -> Images:
+def _in_folder(path: pathlib.Path, test_share: float, validation: bool) -> Images:
   from fetal_jax.data.sources.image_folder import find_images
 
   classes = find_images(path)
   found = [image for paths in classes.values() for image in paths]
   source_bytes = sum(image.stat().st_size for image in found)
-  return Images(*_sides(len(found), test_share), len(classes), f'counted in {path}', source_bytes)
+  return Images(*_sides(len(found), test_share, validation), len(classes), f'counted in {path}', source_bytes)
 
 
-def _sides(count: int, test_share: float) -> tuple[int, int, int]:
+def _sides(count: int, test_share: float, validation: bool) -> tuple[int, int, int]:
   """Returns about how many of so many images are for (train, validation, test)."""
   test = round(test_share * count)
-  validation = round(splits.VALIDATION_FRACTION * (count - test))
-  return count - test - validation, validation, test
+  held_out = round(splits.VALIDATION_FRACTION * (count - test)) if validation else 0
+  return count - test - held_out, held_out, test

@@ -46,12 +46,13 @@ class Plan:
 def text(plan: Plan) -> str:
   """Returns the whole page."""
   config, images = plan.config, plan.images
+  held_out = f'{images.validation:,} validation' if images.validation else 'none for validation'
   side, channels = config.data.image_size, config.data.channels
   return '\n'.join(
     [
       f'Plan of {config.name}: {images.total:,} images ({config.data.source}, {images.origin}) of {images.classes} classes at '
       f'{side} x {side} x {channels}:',
-      f'{images.train:,} train, {images.validation:,} validation, {images.test:,} test.',
+      f'{images.train:,} train, {held_out}, {images.test:,} test.',
       '',
       *_parameters(plan),
       '',

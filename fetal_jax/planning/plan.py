@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from fetal_jax.data import splits
 from fetal_jax.planning import images as images_lib
 from fetal_jax.planning import machines, page
 from fetal_jax.planning import stages as stages_lib
@@ -39,6 +40,7 @@ def make(config: ml_collections.ConfigDict, workdir: files.PathLike | None = Non
     seed=config.seed,
     test_fraction=data.test_fraction,
     phantom_images=data.phantom_images,
+    validation=splits.has_validation(config.classify.protocol),
   )
   stages = stages_lib.make(config, images)
   here = str(devices.compute_dtype(config.dtype))

@@ -275,8 +275,8 @@ def _classifier(
   update = classify_step.make_update(
     net,
     optimizer,
-    mean=classify.mean,
-    std=classify.std,
+    mean=0.0,
+    std=1.0,
     rotation_degrees=classify.rotation_degrees,
     flips=classify.flips,
   )

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
+import msgspec
 from absl import logging
 from jax.sharding import Mesh
 
@@ -20,7 +20,7 @@ from fetal_jax.runtime.files import PathLike
 from fetal_jax.train import classify_run, initial, regimes, results, synthetic_sets
 from fetal_jax.train.classify_run import RunPlan
 from fetal_jax.train.classify_step import Task, make_task
-from fetal_jax.train.results import RunName
+from fetal_jax.train.results import Normalisation, RunName
 from fetal_jax.train.synthetic_sets import SyntheticSets
 
 
@@ -57,7 +57,8 @@ def train_all(config: ml_collections.ConfigDict, workdir: PathLike, *, kept: boo
   mesh = devices.make_mesh(config.mesh.data, config.mesh.fsdp)
   devices.check_batch(mesh, config.classify.batch_size, 'classify.batch_size')
   for model in dict.fromkeys(plan.name.model for plan in todo):
-    task = _task(config, model, len(data.records.class_names), data.images.shape[1:], mesh)
+    seen = normalisation(config.classify, weights.get(model))
+    task = _task(config, model, len(data.records.class_names), data.images.shape[1:], seen, mesh)
     for plan in todo:
       if plan.name.model == model:
         classify_run.train(task, plan)
@@ -113,6 +114,7 @@ def _task(
   model: str,
   num_classes: int,
   image_shape: tuple[int, int, int],
+  seen: Normalisation,
   mesh: Mesh,
 ) -> Task:
   classify = config.classify
@@ -122,12 +124,17 @@ def _task(
     image_shape,
     mesh,
     learning_rate=classify.learning_rate,
-    mean=classify.mean,
-    std=classify.std,
+    mean=seen.mean,
+    std=seen.std,
     rotation_degrees=classify.rotation_degrees,
     flips=classify.flips,
     skip_nonfinite=classify.skip_nonfinite > 0,
   )
+
+
+def normalisation(classify: ml_collections.ConfigDict, weights: initial.Weights | None) -> Normalisation:
+  """Returns what a model sees: [0, 1] as in the paper, or what published `weights` that it starts from have seen."""
+  return Normalisation(mean=classify.mean, std=classify.std) if weights else Normalisation()
 
 
 def _plan(
@@ -159,6 +166,7 @@ def _plan(
     checkpoint_epochs=classify.checkpoint_epochs,
     skip_nonfinite=classify.skip_nonfinite,
     weights=weights,
+    normalisation=normalisation(classify, weights),
     settings=_settings(config, run.model, split_hash, weights) + synthetic.fingerprint(run.regime),
     split_hash=split_hash,
     rounds=synthetic.seen_by(run.regime),
@@ -170,15 +178,19 @@ def _sides(data: prepared.Prepared, protocol: str) -> Mapping[str, loader.Source
   """Returns the real images to `train` on, to `select` the epoch by and to `test`.
 
   `honest`: validation patients are held out of training and choose the epoch. `paper`: all of the training
-  side trains, and the test side chooses the epoch, as "best test accuracy" does.
+  side trains, from which nothing was held out, and the test side chooses the epoch, as "best test accuracy" does.
   """
   split, honest = data.split, protocol == 'honest'
   if honest and not len(split.validation):
     raise UserError(
-      'config.classify.protocol=honest: the split has no validation patients; use --config.classify.protocol=paper'
+      'config.classify.protocol=honest: the data were prepared without validation patients; use '
+      '--config.classify.protocol=paper, or a new --workdir'
     )
-  train = split.train if honest else np.sort(np.concatenate([split.train, split.validation]))
-  chosen = {'train': train, 'select': split.validation if honest else split.test, 'test': split.test}
+  chosen = {
+    'train': split.train if honest else split.train_side,
+    'select': split.validation if honest else split.test,
+    'test': split.test,
+  }
   return {side: loader.Source(data.images, data.records.labels, indices) for side, indices in chosen.items()}
 
 
@@ -189,7 +201,8 @@ def _settings(
   classify: dict[str, Any] = config_lib.to_dict(config.classify)
   decisive = {name: value for name, value in classify.items() if config_lib.decides(f'classify.{name}')}
   start = weights.sha256 if weights else ''
-  return config_lib.config_hash(decisive, classify['model_args'][model], split_hash, config.seed, start)
+  seen = msgspec.to_builtins(normalisation(config.classify, weights))
+  return config_lib.config_hash(decisive, classify['model_args'][model], split_hash, config.seed, start, seen)
 
 
 def _is_done(plan: RunPlan) -> bool:

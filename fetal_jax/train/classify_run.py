@@ -24,7 +24,7 @@ from fetal_jax.runtime.metrics import MetricWriter
 from fetal_jax.runtime.units import duration
 from fetal_jax.train import initial, loop, overview, predictions, regimes, results
 from fetal_jax.train.classify_step import Task, accuracy, predict
-from fetal_jax.train.results import ClassifierMetrics, EpochRow, InitialWeights, RunName
+from fetal_jax.train.results import ClassifierMetrics, EpochRow, InitialWeights, Normalisation, RunName
 from fetal_jax.train.state import ClassifierState
 
 
@@ -43,6 +43,7 @@ class RunPlan:
     protocol: `honest` or `paper`.
     epochs, batch_size, steps_per_call, eval_batch_size, checkpoint_epochs, skip_nonfinite: as in `config.classify`.
     weights: the file to start from, or None.
+    normalisation: of the images, as in the task.
     settings: a hash of everything that decides the result.
     split_hash: of the split, for those who use the weights or the results.
     rounds: number -> hash of the synthetic rounds that it sees, those of its start included.
@@ -64,6 +65,7 @@ class RunPlan:
   checkpoint_epochs: int
   skip_nonfinite: int
   weights: initial.Weights | None
+  normalisation: Normalisation
   settings: str
   split_hash: str
   rounds: dict[int, str]
@@ -336,6 +338,7 @@ def _metrics(
     seconds=seconds,
     initialised_from=regimes.get(regime).start,
     init_from=_initial_weights(plan.weights),
+    normalisation=plan.normalisation,
     settings=plan.settings,
     split_hash=plan.split_hash,
     rounds={str(number): mark for number, mark in plan.rounds.items()},
@@ -365,7 +368,12 @@ def _write_results(
     rows = predictions.of(plan.records.take(plan.test.indices), tested)
     predictions.write_csv(plan.folder / predictions.NAME, rows)
   with Checkpointer(plan.folder / 'selected', keep=1) as selected:
-    about = {'config': plan.config, 'settings': plan.settings, 'split_hash': plan.split_hash}
+    about = {
+      'config': plan.config,
+      'settings': plan.settings,
+      'split_hash': plan.split_hash,
+      'normalisation': msgspec.to_builtins(plan.normalisation),
+    }
     selected.save(best.step, epochs.best, about)
   if not first:
     return

@@ -20,7 +20,7 @@ from fetal_jax.train.state import ClassifierState
 
 
 def normalise(images: jax.Array, mean: float, std: float) -> jax.Array:
-  """Maps [0, 1] to what the classifiers see: zero mean and unit variance over typical images."""
+  """Maps [0, 1] to what a classifier sees; see `results.Normalisation`."""
   return (images - mean) / std
 
 

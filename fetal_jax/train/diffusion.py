@@ -351,7 +351,12 @@ def _actions(
   """Returns the actions of this training: held-out accuracy of the guide, previews of the UNet."""
   diffusion, nets, mesh = config.diffusion, training.nets, training.mesh
   actions = []
-  if 'guide' in nets and len(data.split.validation):
+  if 'guide' in nets and not len(data.split.validation):
+    # Not on test images either: whatever looks at them before the test could be used to choose.
+    logging.info(
+      'diffusion: no image is held out (classify.protocol=paper): the accuracy of the guide is that in training.'
+    )
+  elif 'guide' in nets:
     process = networks.make_training_process(config)
     action = diffusion_actions.held_out_accuracy(
       diffusion_step.make_held_out_accuracy(nets['guide'], process, training.key_held_out),

@@ -24,9 +24,10 @@ Loss = Callable[..., tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]]
 def make_optimizer(
   learning_rate: float, weight_decay: float, warmup_steps: int, grad_clip: float
 ) -> optax.GradientTransformation:
-  """Returns AdamW with a linear warm-up of its rate, on gradients clipped by their global norm."""
+  """Returns AdamW with a linear warm-up of its rate, on gradients clipped by their global norm; 0 leaves either out."""
   schedule = optax.linear_schedule(0.0, learning_rate, warmup_steps) if warmup_steps else learning_rate
-  return optax.chain(optax.clip_by_global_norm(grad_clip), optax.adamw(schedule, weight_decay=weight_decay))
+  clip = optax.clip_by_global_norm(grad_clip) if grad_clip else optax.identity()
+  return optax.chain(clip, optax.adamw(schedule, weight_decay=weight_decay))
 
 
 def make_optimizers(config: ml_collections.ConfigDict) -> dict[str, optax.GradientTransformation]:

@@ -75,6 +75,13 @@ class InitialWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
   part: str = ''
 
 
+class Normalisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+  """What a classifier sees of an image: its pixels in [0, 1] less `mean`, over `std`; 0 and 1 leave them as they are."""
+
+  mean: float = 0.0
+  std: float = 1.0
+
+
 class ClassifierMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
   """The metrics.json of one run.
 
@@ -90,6 +97,7 @@ class ClassifierMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     seconds: time for training and judging.
     initialised_from: the regime whose selected weights it started from, or None.
     init_from: the file of weights that it started from, or None.
+    normalisation: of the images that it was trained on; whoever predicts with it uses the same.
     settings: a hash of everything that decides the result; see `train.classify`.
     split_hash: of the split that it was trained and tested on.
     rounds: number of a synthetic round, as text -> hash of the round, of all that it has seen.
@@ -115,6 +123,7 @@ class ClassifierMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
   seconds: float
   initialised_from: str | None
   init_from: InitialWeights | None
+  normalisation: Normalisation
   settings: str
   split_hash: str
   rounds: dict[str, str]

@@ -115,7 +115,7 @@ def test_what_decides_a_result():
   config = make_config(classify__model_args={'resnet50': {'depths': (1, 1)}, 'swin_t': {'width': 8}})
   assert config_lib.decisive(config, 'kept') == {'filter.min_confidence': 0.5, 'filter.top_k': 0}
   assert config_lib.decisive(config, 'classify/resnet50') == {'classify.model_args.resnet50.depths': (1, 1)}
-  assert len(config_lib.decisive(config, 'data')) == 12
+  assert len(config_lib.decisive(config, 'data')) == 13
   assert len(config_lib.decisive(config, 'diffusion')) == 43
   assert set(config_lib.decisive(config, 'synthetic')) - set(config_lib.decisive(config, 'diffusion')) == {
     'diffusion.steps',

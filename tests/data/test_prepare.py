@@ -33,7 +33,9 @@ def get_config(**data):
     'phantom_seed': 0,
     'num_workers': 0,
   }
-  return ml_collections.ConfigDict({'seed': 0, 'data': {**defaults, **data}})
+  return ml_collections.ConfigDict(
+    {'seed': 0, 'data': {**defaults, **data}, 'classify': {'protocol': 'honest'}}
+  )
 
 
 @pytest.fixture
@@ -114,6 +116,27 @@ def test_other_settings_need_another_workdir(tmp_path, folder, key, value, messa
   with pytest.raises(UserError, match=f'{message}: use a new --workdir'):
     prepare.run(get_config(**{'path': str(folder), key: value}), tmp_path / 'work')
   assert stamps(tmp_path / 'work') == before
+
+
+def test_the_papers_protocol_holds_nothing_out(tmp_path, folder, caplog):
+  honest, paper = get_config(path=str(folder)), get_config(path=str(folder))
+  paper.classify.protocol = 'paper'
+  prepare.run(honest, tmp_path / 'honest')
+  with caplog.at_level(logging.INFO):
+    prepare.run(paper, tmp_path / 'paper')
+  before, after = prepared_lib.load(tmp_path / 'honest'), prepared_lib.load(tmp_path / 'paper')
+  assert len(before.split.validation)
+  assert after.split.validation.tolist() == []
+  assert after.split.train.tolist() == before.split.train_side.tolist()
+  assert after.split.test.tolist() == before.split.test.tolist()
+  assert (before.info.protocol, after.info.protocol) == ('honest', 'paper')
+  assert after.info.totals['validation'] == after.info.patients['validation'] == 0
+  assert (
+    'no image is held out for validation (classify.protocol=paper): the test images choose' in caplog.text
+  )
+  assert 'nothing can be said of it' not in caplog.text
+  with pytest.raises(UserError, match=r"with classify\.protocol='paper', not 'honest': use a new --workdir"):
+    prepare.run(honest, tmp_path / 'paper')
 
 
 def test_a_mended_source_is_read_again(tmp_path, folder):

@@ -49,6 +49,9 @@ def test_splits_of_the_published_table(published, name):
 def test_paper_split_has_the_counts_and_the_leak_of_the_paper(published):
   split = splits.paper(published, seed=0)
   assert counts(published, split.train_side) == [569, 2474, 833, 1375, 1301, 3371]
+  whole = splits.paper(published, seed=0, validation=False)
+  assert counts(published, whole.train) == [569, 2474, 833, 1375, 1301, 3371]
+  assert (len(whole.train), len(whole.validation), len(whole.test)) == (9923, 0, 2477)
   assert counts(published, split.test) == [142, 618, 207, 343, 325, 842]
   about = splits.describe(published, split)
   assert about.images['test']['femur'] == 207
@@ -102,6 +105,21 @@ def test_every_class_is_on_both_sides_where_it_can_be():
 def test_paper_rule_on_few_images():
   records = cohort(range(12), ('a',), labels=[0] * 12)
   assert splits.paper(records, seed=0).test.tolist() == [5, 10]
+
+
+@pytest.mark.parametrize('name', ['paper', 'official', 'patient'])
+def test_without_validation_all_but_the_test_images_train(name):
+  records = uneven()
+  split = splits.SPLITS[name](records, seed=1, validation=False)
+  same = splits.SPLITS[name](records, seed=1)
+  assert split.test.tolist() == same.test.tolist()
+  assert len(split.validation) == 0
+  assert split.train.tolist() == sorted({*range(71)} - {*split.test.tolist()})
+  found = splits.describe(records, split)
+  assert found.totals == {'train': 71 - len(split.test), 'validation': 0, 'test': len(split.test)}
+  assert found.patients['validation'] == 0
+  assert found.test_patient_overlap == splits.describe(records, same).test_patient_overlap
+  assert splits.split_hash(records, split) != splits.split_hash(records, same)
 
 
 def uneven():

@@ -16,6 +16,7 @@ from fetal_jax.evaluate import judge
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.train import classify
 from fetal_jax.train import results as train_results
+from fetal_jax.train.results import Normalisation
 
 
 def random_images(n, *shape, seed=0):
@@ -43,7 +44,7 @@ def test_penultimate_is_what_the_head_sees(name):
 def _config():
   config = smoke.get_config()
   config.data.phantom_images = 120
-  config.classify.update(models=('resnet50',), regimes=('real',), mean=0.3, std=0.4)
+  config.classify.update(models=('resnet50',), regimes=('real',))
   return config
 
 
@@ -53,7 +54,9 @@ def workdir(tmp_path_factory):
   folder = tmp_path_factory.mktemp('encoder')
   config = _config()
   prepare.run(config, folder)
-  classify.run(config, folder)
+  with pytest.MonkeyPatch.context() as patch:  # as if it had started from a file
+    patch.setattr(classify, 'normalisation', lambda *_: Normalisation(mean=0.3, std=0.4))
+    classify.run(config, folder)
   return folder
 
 

@@ -131,7 +131,9 @@ def test_this_projects_own_loader_reads_it(drawn, tmp_path):
     'test_fraction': 0.2,
     'num_workers': 1,
   }
-  prepare.run(ml_collections.ConfigDict({'seed': 0, 'data': data}), tmp_path / 'work')
+  prepare.run(
+    ml_collections.ConfigDict({'seed': 0, 'data': data, 'classify': {'protocol': 'paper'}}), tmp_path / 'work'
+  )
   prepared = prepared_lib.load(tmp_path / 'work')
   np.testing.assert_array_equal(prepared.images, images[1])
   np.testing.assert_array_equal(prepared.records.labels, np.repeat(np.arange(6), PER_CLASS))

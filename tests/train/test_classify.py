@@ -1,8 +1,9 @@
 """Which runs the classify stage plans, on which images, and what makes it train again."""
 
-import dataclasses
 import types
 
+import jax
+import jax.numpy as jnp
 import msgspec
 import numpy as np
 import pytest
@@ -10,14 +11,16 @@ from helpers import damage, fake_predictions
 from train.test_results import METRICS
 
 from fetal_jax import config as config_lib
+from fetal_jax import networks
 from fetal_jax.data import records
 from fetal_jax.data.loader import Source
 from fetal_jax.data.splits import Split
+from fetal_jax.runtime.devices import make_mesh
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.fingerprint import Fingerprint
 from fetal_jax.train import classify, initial, results
 from fetal_jax.train import predictions as predictions_lib
-from fetal_jax.train.results import RunName
+from fetal_jax.train.results import Normalisation, RunName
 from fetal_jax.train.synthetic_sets import SyntheticSets
 
 
@@ -62,11 +65,18 @@ def test_every_model_is_trained_in_every_regime_and_seed():
   ]
 
 
+def without_validation():
+  made = data()
+  made.split = Split(np.array([0, 1, 3, 4, 5]), np.array([], np.int64), np.array([7, 8]))
+  return made
+
+
 @pytest.mark.parametrize(
-  ('protocol', 'train', 'select'), [('honest', [0, 1, 5], [3, 4]), ('paper', [0, 1, 3, 4, 5], [7, 8])]
+  ('protocol', 'prepared', 'train', 'select'),
+  [('honest', data, [0, 1, 5], [3, 4]), ('paper', without_validation, [0, 1, 3, 4, 5], [7, 8])],
 )
-def test_the_protocol_decides_who_trains_and_who_selects(protocol, train, select):
-  sides = classify._sides(data(), protocol)
+def test_the_protocol_decides_who_trains_and_who_selects(protocol, prepared, train, select):
+  sides = classify._sides(prepared(), protocol)
   assert {side: source.indices.tolist() for side, source in sides.items()} == {
     'train': train,
     'select': select,
@@ -76,10 +86,37 @@ def test_the_protocol_decides_who_trains_and_who_selects(protocol, train, select
 
 
 def test_without_validation_patients_the_honest_protocol_is_refused():
-  other = data()
-  other.split = dataclasses.replace(other.split, validation=np.array([], np.int64))
-  with pytest.raises(UserError, match='protocol=honest: the split has no validation patients'):
-    classify._sides(other, 'honest')
+  with pytest.raises(UserError, match='protocol=honest: the data were prepared without validation patients'):
+    classify._sides(without_validation(), 'honest')
+
+
+def test_pixels_are_normalised_for_a_model_that_starts_from_a_file_and_for_no_other(tmp_path):
+  config, file = make_config(mean=0.449, std=0.226), initial.Weights(tmp_path / 'file.pth', {}, 'f' * 64)
+  for regime in ('real', 'synth_r1_then_real'):
+    assert plan(config, regime, tmp_path).normalisation == Normalisation(mean=0.0, std=1.0)
+    assert plan(config, regime, tmp_path, file).normalisation == Normalisation(mean=0.449, std=0.226)
+
+
+def test_the_task_sees_what_the_plan_says():
+  images = np.full((1, 8, 8, 1), 51, np.uint8)
+  config = make_config(models=('resnet50',))
+
+  def probabilities(mean, std):
+    task = classify._task(config, 'resnet50', 2, (8, 8, 1), Normalisation(mean=mean, std=std), make_mesh())
+    state = task.init(jax.random.key(0))
+    head = jax.tree.map(
+      lambda leaf: leaf + 0.1, state.variables['params']['head']
+    )  # it starts with zeros in some
+    variables = {**state.variables, 'params': {**state.variables['params'], 'head': head}}
+    net = networks.make_classifier(config, 'resnet50', 2)
+    by_hand = jax.nn.softmax(net.apply(variables, (jnp.asarray(images, jnp.float32) / 255 - mean) / std))
+    return np.asarray(task.probabilities(variables, images)), np.asarray(by_hand)
+
+  raw, by_hand = probabilities(0.0, 1.0)
+  np.testing.assert_allclose(raw, by_hand, rtol=1e-5)
+  other, by_hand = probabilities(0.9, 0.05)
+  np.testing.assert_allclose(other, by_hand, rtol=1e-5)
+  assert abs(raw - other).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -107,7 +144,7 @@ def test_the_settings_know_everything_that_decides_a_result(tmp_path):
     config.seed = seed
     return plan(config, regime, tmp_path, weights).settings
 
-  first = settings()
+  first, file = settings(), initial.Weights(tmp_path / 'file.pth', {}, 'f' * 64)
   assert settings() == first
   assert settings(eval_batch_size=4) == first  # decides nothing
   assert settings(num_seeds=5) == first
@@ -116,10 +153,13 @@ def test_the_settings_know_everything_that_decides_a_result(tmp_path):
     settings(learning_rate=0.5),
     settings(batch_size=8),
     settings(protocol='paper'),
-    settings(weights=initial.Weights(tmp_path / 'file.pth', {}, 'f' * 64)),
+    settings(weights=file),
+    settings(weights=file, mean=0.5),
+    settings(weights=file, std=0.5),
     settings('synth_r1'),
   ]
-  assert len({first, *changed}) == 7
+  assert len({first, *changed}) == 9
+  assert settings(mean=0.5, std=0.5) == first  # of a model that starts from no file they decide nothing
   assert settings('synth_r1').endswith('-a')
 
 

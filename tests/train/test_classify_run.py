@@ -18,7 +18,7 @@ from fetal_jax.runtime.devices import make_mesh
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.train import classify_run, classify_step, predictions, results
 from fetal_jax.train.classify_run import RunPlan
-from fetal_jax.train.results import EpochRow, RunName
+from fetal_jax.train.results import EpochRow, Normalisation, RunName
 
 SHAPE, N = (2, 2, 1), 24
 
@@ -57,6 +57,7 @@ def plan(workdir, regime='real', **changes):
     checkpoint_epochs=2,
     skip_nonfinite=0,
     weights=None,
+    normalisation=Normalisation(mean=0.5, std=0.25),
     settings='s',
     split_hash='h',
     rounds={2: '0123'},
@@ -108,6 +109,8 @@ def test_a_training_leaves_its_results(tmp_path):
 
   step, variables, meta = selected(folder)
   assert (step, meta['split_hash'], meta['settings']) == (best.step, 'h', 's')
+  assert meta['normalisation'] == {'mean': 0.5, 'std': 0.25}
+  assert found.normalisation == Normalisation(mean=0.5, std=0.25)
   rows = predictions.read_csv(folder / 'predictions.csv')
   assert rows.images.tolist() == ['i20', 'i21', 'i22', 'i23']
   expected = classify_step.predict(task(), variables, plan(tmp_path).test, batch_size=4)

@@ -1,17 +1,19 @@
 """Checkpoints of the diffusion stage resume with the same data and settings alone; test_end_to_end.py runs the stage."""
 
 import itertools
+import logging
 import pathlib
 import shutil
 import types
 
+import numpy as np
 import pytest
 from flax import linen as nn
 from helpers import tiny
 
 from fetal_jax import config as config_lib
 from fetal_jax import networks
-from fetal_jax.data import prepare
+from fetal_jax.data import prepare, prepared
 from fetal_jax.runtime import metrics, signals
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.train import diffusion, diffusion_actions
@@ -83,6 +85,37 @@ class Guide(nn.Module):
   @nn.compact
   def __call__(self, x, t, train=False):
     return nn.Dense(6)(x.reshape(len(x), -1))
+
+
+def test_where_nothing_is_held_out_the_guide_is_measured_on_no_image(tmp_path, monkeypatch, caplog):
+  """Not on test images either."""
+  settings = ('train=guide', 'steps=2', 'steps_per_call=1', 'log_every=1', 'eval_every=1', 'batch_size=2')
+  config = tiny.make_config(
+    '--config.data.phantom_images=60',
+    '--config.classify.protocol=paper',
+    *(f'--config.diffusion.{s}' for s in settings),
+  )
+  monkeypatch.setattr(networks, 'make_diffusion_networks', lambda *_: {'guide': Guide()})
+  prepare.run(config, tmp_path)
+  seen = []
+  training_batches = diffusion.loader.training_batches
+
+  def batches(sources, **kwargs):
+    seen.extend(np.concatenate([source.indices for source in sources]).tolist())
+    return training_batches(sources, **kwargs)
+
+  monkeypatch.setattr(diffusion.loader, 'training_batches', batches)
+  with caplog.at_level(logging.INFO):
+    assert diffusion.run(config, tmp_path)
+  split = prepared.load(tmp_path).split
+  assert sorted(seen) == sorted({*range(60)} - {*split.test.tolist()})
+  found = metrics.read_metrics(tmp_path / 'logs' / 'diffusion' / 'metrics.jsonl')
+  assert {key for row in found for key in row if 'held' in key} == set()
+  assert all('guide/accuracy' in row for row in found)
+  assert (
+    'no image is held out (classify.protocol=paper): the accuracy of the guide is that in training'
+    in caplog.text
+  )
 
 
 def test_a_stop_during_an_evaluation_changes_nothing(tmp_path, monkeypatch):

@@ -168,6 +168,13 @@ def test_the_optimizer_clips_by_the_global_norm_and_warms_up():
   np.testing.assert_allclose(mu['w'], (1 - 0.9**13) * np.array([0.6, 0.8]), rtol=1e-5)  # clipped to norm 1
 
 
+def test_the_optimizer_without_clipping_takes_gradients_as_they_are():
+  tx = diffusion_step.make_optimizer(0.1, 0.0, 0, 0.0)
+  params = {'w': jnp.zeros(2)}
+  _, state = tx.update({'w': jnp.array([30.0, 40.0])}, tx.init(params), params)
+  np.testing.assert_allclose(optax.tree.get(state, 'mu')['w'], [3.0, 4.0], rtol=1e-6)  # 0.1 of the gradient
+
+
 def test_the_optimizer_decays_weights_by_its_rate():
   tx = diffusion_step.make_optimizer(0.1, 0.05, 0, 1.0)
   params = {'w': jnp.array([2.0, -4.0])}

@@ -251,6 +251,7 @@ def test_torchvisions_weights_start_the_classify_stage(workdir, tmp_path):
   assert classify.run(config, workdir)
   run = workdir / 'classify' / 'vit_b_32' / 'real' / 'seed_0'
   assert read_json(run / 'metrics.json')['init_from']['file'] == 'vit_b_32.safetensors'
+  assert read_json(run / 'metrics.json')['normalisation'] == {'mean': 0.449, 'std': 0.226}
   with Checkpointer(run / 'selected', keep=1) as checkpointer:
     like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes('vit_b_32'))
     saved, _ = checkpointer.restore(checkpointer.latest_step(), like)
@@ -263,8 +264,10 @@ def test_torchvisions_weights_start_the_classify_stage(workdir, tmp_path):
   )
 
   assert not classify.run(config, workdir)  # done
-  with pytest.raises(UserError, match='done before with other settings or data'):
-    classify.run(smoke(**settings, classify__learning_rate='1e-30'), workdir)
+  settings['classify__learning_rate'] = '1e-30'
+  for other in ({}, {'classify__init_from': path, 'classify__mean': '0.5'}):
+    with pytest.raises(UserError, match='done before with other settings or data'):
+      classify.run(smoke(**settings, **other), workdir)
 
 
 def test_a_missing_file_is_named_before_anything_runs():

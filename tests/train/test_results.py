@@ -11,7 +11,7 @@ from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import DamagedFile, UserError
 from fetal_jax.runtime.fingerprint import Fingerprint
 from fetal_jax.train import predictions, results
-from fetal_jax.train.results import ClassifierMetrics, EpochRow, InitialWeights, RunName
+from fetal_jax.train.results import ClassifierMetrics, EpochRow, InitialWeights, Normalisation, RunName
 
 ROW = EpochRow(epoch=1, step=10, train_loss=1.5, train_accuracy=0.5, validation_accuracy=0.25, score=0.25)
 METRICS = ClassifierMetrics(
@@ -33,6 +33,7 @@ METRICS = ClassifierMetrics(
   seconds=2.5,
   initialised_from='synth_r1',
   init_from=InitialWeights(file='resnet50.pth', sha256='0' * 64),
+  normalisation=Normalisation(mean=0.449, std=0.226),
   settings='abc',
   split_hash='a split',
   rounds={'1': '0123'},
