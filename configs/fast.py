@@ -6,9 +6,14 @@ FETAL_PLANES_DB at 128 px with the data set's own patient-disjoint columns, the 
 steps instead of 250 (of the few-step samplers the nearest to real images in docs/performance.md), three seeds, and an
 honest protocol: validation patients choose the epoch. --stage=sweep measures the choice on your own model.
 
-Fetches the published archive (2.1 GB) unless --config.data.path names it. Hardware: one 40 GB GPU or a TPU host.
-Time, counted from FLOPs at 200 TFLOP/s sustained and not measured: 5 h training, half an hour sampling; the
-classifiers on top of that.
+Fetches the published archive (2.1 GB) unless --config.data.path names it. Cost on one H100, estimated by --stage=plan
+(half or twice as much is possible):
+
+    network  memory in training  training  drawing  classifiers
+    w128     52 GiB              6.2 h     0.7 h    13 h
+
+MedMamba takes 9 h of the classifiers. With --config.diffusion.microbatches=2 training fits 40 GB. Measured on one H200:
+drawing takes 0.3 h and 10.6 GiB; training was not measured.
 """
 
 import ml_collections

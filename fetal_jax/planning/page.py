@@ -144,7 +144,7 @@ def _assumptions(plan: Plan) -> list[str]:
     f'operations, one after the other: {accelerators}{"" if here.fused else f"; {measured}"}. It includes '
     f'compiling, about {duration(compiling)}, which happens once. Expect half to twice as much, and downloads on '
     'top; `make bench` measures a machine. Of the memory, state (weights, optimiser, averages) is exact, and '
-    'the rest, activations, may be half or twice as much.'
+    'the rest, activations, may be a quarter of it or twice as much.'
   )
   return textwrap.wrap(words, WIDTH)
 

@@ -1,8 +1,12 @@
 """The plan of a tiny run: what is exact is exact, sums are sums, and nothing is written."""
 
+import ast
+import collections
 import dataclasses
 import functools
+import json
 import os
+import pathlib
 import re
 
 import jax
@@ -11,6 +15,7 @@ import pytest
 from helpers import tiny
 from PIL import Image
 
+from fetal_jax import config as config_lib
 from fetal_jax import main, networks
 from fetal_jax.data import prepared
 from fetal_jax.planning import images, machines, page, plan, stages
@@ -239,6 +244,82 @@ def test_the_command_prints_it_and_writes_nothing(tmp_path, monkeypatch, capsys)
   assert max(map(len, said.splitlines())) <= 120
   assert os.listdir(tmp_path) == []
   assert main.main([*command, '--config.data.source=image_folder', '--config.data.path=none']) == 2
+
+
+COSTS = re.compile(r'^ +(w\d+) +([\d.]+) GiB +([\d.]+) h +([\d.]+) h +([\d.]+) h$', re.MULTILINE)
+
+
+def said_costs(config: str) -> dict[str, list[float]]:
+  """What a config's docstring says by network: GiB in training, hours of training, drawing and classifiers."""
+  rows = COSTS.findall(ast.get_docstring(ast.parse(pathlib.Path(config).read_text()), clean=False))
+  return {network: [float(value) for value in values] for network, *values in rows}
+
+
+def planned_costs(config: str) -> tuple[list[float], float]:
+  """The same of the plan, for the column H100; and the hours of MedMamba."""
+  made = plan.make(config_lib.load_file(config))
+  (column,) = (one for one in made.columns if one.device.name == '1 x H100')
+  hours: dict[str, float] = collections.defaultdict(float)
+  for work, seconds in zip(made.stages.works, column.seconds, strict=True):
+    hours[work.stage] += seconds / 3600
+    if work.what.startswith('medmamba_t,'):
+      hours['MedMamba'] += seconds / 3600
+  memory = (made.stages.memories[0].state + column.activations[0]) / 2**30
+  return [memory, hours['diffusion'], hours['sample'], hours['classify']], hours['MedMamba']
+
+
+@pytest.mark.slow  # the networks at their full size are traced
+@pytest.mark.parametrize(
+  ('config', 'network'),
+  [('configs/paper.py', 'w128'), ('configs/paper.py', 'w256'), ('configs/fast.py', 'w128')],
+)
+def test_docstrings_of_configs_say_what_the_plan_says(config, network, monkeypatch):
+  monkeypatch.setattr(machines, 'measure_peak', lambda dtype: 1e11)
+  argument = f':{network}' if config == 'configs/paper.py' else ''
+  planned, medmamba = planned_costs(f'{config}{argument}')
+  assert said_costs(config)[network] == pytest.approx(planned, rel=0.2)
+  (said,) = re.findall(r'MedMamba takes (\d+) h', pathlib.Path(config).read_text())
+  assert float(said) == pytest.approx(medmamba, rel=0.2)
+
+
+def test_docstrings_of_configs_have_a_row_for_each_network():
+  assert {name: list(said_costs(f'configs/{name}.py')) for name in ('paper', 'fast')} == {
+    'paper': ['w128', 'w256'],
+    'fast': ['w128'],
+  }
+
+
+@pytest.mark.parametrize(
+  ('config', 'network', 'batch', 'steps'),
+  [('paper', 'w128', 256, 250), ('paper', 'w256', 128, 250), ('fast', 'w128', 256, 25)],
+)
+def test_what_docstrings_say_was_measured_was_measured(config, network, batch, steps):
+  """60,000 images of so many steps, by benchmarks/results."""
+  text = pathlib.Path(f'configs/{config}.py').read_text()
+  said = dict(zip(('w128', 'w256'), re.findall(r'([\d.]+) h and ([\d.]+) GiB', text), strict=False))
+  measured = json.loads(pathlib.Path('benchmarks/results/nvidia-h200.json').read_text())
+  row = find_key(measured, f'{network} guided ancestral batch {batch}')
+  hours, memory = (float(value) for value in said[network])
+  assert hours == pytest.approx(60_000 * steps / row['image_steps_per_s'] / 3600, abs=0.06)
+  assert memory == pytest.approx(row['memory']['total'] / 2**30, abs=0.06)
+
+
+def find_key(tree, key):
+  """The value of a key somewhere in nested dicts; None if it is nowhere."""
+  if not isinstance(tree, dict):
+    return None
+  found = (find_key(value, key) for value in tree.values())
+  return tree.get(key) or next((value for value in found if value), None)
+
+
+def test_under_the_papers_protocol_all_but_the_test_images_train(config, made, monkeypatch):
+  monkeypatch.setattr(machines, 'measure_peak', lambda dtype: 1e11)
+  monkeypatch.setattr(stages, 'make', lambda config, images: made.stages)
+  paper = config.copy_and_resolve_references()
+  paper.classify.protocol = 'paper'
+  found = plan.make(paper)
+  assert (found.images.train, found.images.validation, found.images.test) == (192, 0, 48)
+  assert '\n192 train, none for validation, 48 test.\n' in page.text(found)
 
 
 @pytest.mark.parametrize(
