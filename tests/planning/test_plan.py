@@ -315,6 +315,7 @@ def find_key(tree, key):
 def test_under_the_papers_protocol_all_but_the_test_images_train(config, made, monkeypatch):
   monkeypatch.setattr(machines, 'measure_peak', lambda dtype: 1e11)
   monkeypatch.setattr(stages, 'make', lambda config, images: made.stages)
+  monkeypatch.setattr(plan, '_column', lambda stages, device: made.columns[0])
   paper = config.copy_and_resolve_references()
   paper.classify.protocol = 'paper'
   found = plan.make(paper)
