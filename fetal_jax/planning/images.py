@@ -91,9 +91,9 @@ def _in_archive(
   with open_archive(path) as archive:
     records = archive.records.of_seen_classes()
   sides = splits.SPLITS[split](records, seed=seed, test_fraction=test_fraction, validation=validation)
-  counts = (len(getattr(sides, side)) for side in splits.SIDES)
+  train, held_out, test = (len(getattr(sides, side)) for side in splits.SIDES)
   source_bytes = len(records) * image_bytes
-  return Images(*counts, len(records.class_names), f'counted in {path}', source_bytes)
+  return Images(train, held_out, test, len(records.class_names), f'counted in {path}', source_bytes)
 
 
 def _in_folder(path: pathlib.Path, test_share: float, validation: bool) -> Images:
