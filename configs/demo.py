@@ -50,7 +50,6 @@ def get_config() -> ml_collections.ConfigDict:
     eval_every=200,
     preview_every=400,
     preview_per_class=8,
-    preview_steps=25,
     checkpoint_every=200,
   )
   config.sample.update(

@@ -22,7 +22,7 @@ from fetal_jax.report import (
 from fetal_jax.report import run as run_lib
 from fetal_jax.report.page import Page, pictures
 from fetal_jax.report.run import Run
-from fetal_jax.report.sections import summary
+from fetal_jax.report.sections import quality, summary
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import DamagedFile
 from fetal_jax.runtime.files import PathLike
@@ -66,6 +66,7 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     'inputs': mark,
     'summary': _summary(found),
     'verdicts': verdicts.to_json(found),
+    'quality': quality.to_json(found),
     **run_lib.to_json(found),
   }
   texts = {

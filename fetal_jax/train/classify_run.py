@@ -49,6 +49,7 @@ class RunPlan:
     rounds: number -> hash of the synthetic rounds that it sees, those of its start included.
     config: of the whole run, as JSON, for the checkpoints.
     control_epoch_steps: optimiser steps of an epoch of the control; None of others, where it is a pass over the images.
+    role: what logs put before its name: `judge` of the judge's training.
   """
 
   name: RunName
@@ -72,11 +73,12 @@ class RunPlan:
   rounds: dict[int, str]
   config: dict[str, Any]
   control_epoch_steps: int | None = None
+  role: str = ''
 
   @property
   def title(self) -> str:
     """Returns what logs call this training."""
-    return f'{self.name.model} {self.name.regime} seed {self.name.seed}'
+    return ' '.join(filter(None, [self.role, f'{self.name.model} {self.name.regime} seed {self.name.seed}']))
 
   @property
   def folder(self) -> pathlib.Path:

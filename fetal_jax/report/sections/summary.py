@@ -1,6 +1,7 @@
-"""The page's opening: what was done, the verdict on synthetic data, whether anything was copied, and the main figures."""
+"""The page's opening: what was done, the verdict on synthetic data, how good it is, whether anything was copied, and the main figures."""
 
 import math
+from collections.abc import Sequence
 
 from fetal_jax.evaluate.comparisons import PairedDifference
 from fetal_jax.evaluate.verdict import Lack, Word
@@ -10,9 +11,9 @@ from fetal_jax.report.format import interval, points
 from fetal_jax.report.groups import groups, mean_accuracy
 from fetal_jax.report.page import Answers, Block, Section, Text, Tiles
 from fetal_jax.report.run import Data, Run, num_images
-from fetal_jax.report.sections import copies
+from fetal_jax.report.sections import copies, quality
 
-_QUESTIONS = ('What was done', 'Did synthetic data help?', 'Was anything copied?')
+_QUESTIONS = ('What was done', 'Did synthetic data help?', quality.QUESTION, 'Was anything copied?')
 _HEADS = {
   Word.HELPED: 'Synthetic data helped',
   Word.HURT: 'Synthetic data hurt',
@@ -26,11 +27,12 @@ _WAYS = {
 }
 
 
-def section(run: Run) -> Section:
-  """Says the run in three sentences and a few figures."""
+def section(run: Run, images: Sequence[Block] = ()) -> Section:
+  """Says the run in four answers and a few figures; `images` are shown after them."""
   blocks: list[Block] = [Answers(list(zip(_QUESTIONS, sentences(run), strict=True)))]
   if figures := tiles(run):
     blocks.append(Tiles(figures))
+  blocks += images
   blocks.append(
     Text(
       'Neither the images nor the classifiers may inform care.', verdict='Not for medical use.', callout=True
@@ -40,8 +42,8 @@ def section(run: Run) -> Section:
 
 
 def sentences(run: Run) -> list[str]:
-  """Returns the answers to the opening's three questions."""
-  return [what_was_done(run), did_it_help(run), copies.was_it_copied(run)]
+  """Returns the answers to the opening's four questions."""
+  return [what_was_done(run), did_it_help(run), quality.how_good(run), copies.was_it_copied(run)]
 
 
 def tiles(run: Run) -> list[tuple[str, str]]:

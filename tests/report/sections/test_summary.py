@@ -130,14 +130,15 @@ def test_how_many_test_images_show_a_training_patient_or_that_nobody_knows(tmp_p
   ]
 
 
-def test_the_section_asks_three_questions_and_warns():
+def test_the_section_asks_four_questions_and_warns():
   answers, warning = summary.section(make()).blocks
   assert isinstance(answers, Answers)
   assert [question for question, _ in answers.rows] == [
-    'What was done', 'Did synthetic data help?', 'Was anything copied?'
+    'What was done', 'Did synthetic data help?', 'How good are the images?', 'Was anything copied?'
   ]  # fmt: skip
   assert warning == Text(
     'Neither the images nor the classifiers may inform care.', verdict='Not for medical use.', callout=True
   )
+  assert summary.section(make(), [Text('a row of images')]).blocks[1] == Text('a row of images')
   with_figures = summary.section(make(runs=[classifier('real', test_accuracy=0.9)])).blocks
   assert isinstance(with_figures[1], Tiles)
