@@ -62,11 +62,11 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
 
 def _judge_rounds(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> bool:
   """Judges the synthetic rounds, if there are any; returns whether there was anything to do."""
-  evaluate, model = config.evaluate, judge_parts.model_of(config)
   data, rounds = prepared.load(workdir), rounds_lib.find(workdir)
   if not rounds:
     logging.warning('evaluate: no finished synthetic round to judge; run --stage=sample for one.')
     return False
+  evaluate, model = config.evaluate, judge_parts.model_of(config)
   inputs = _inputs(config, workdir, data, rounds)
   if results.path(workdir).is_file() and results.read(workdir).inputs == inputs:
     logging.info('evaluate: done before.')

@@ -53,12 +53,16 @@ def _config():
 def workdir(tmp_path_factory):
   """A small classifier trained on real images, as the stages leave it."""
   folder = tmp_path_factory.mktemp('encoder')
-  config = _config()
-  prepare.run(config, folder)
-  with pytest.MonkeyPatch.context() as patch:  # as if it had started from a file
-    patch.setattr(classify, 'normalisation', lambda *_: Normalisation(mean=0.3, std=0.4))
-    classify.run(config, folder)
+  prepare.run(_config(), folder)
+  with pytest.MonkeyPatch.context() as patch:
+    assert _train(folder, patch)
   return folder
+
+
+def _train(folder, patch):
+  """Runs the classify stage as if its models had started from files, whose networks saw normalised images."""
+  patch.setattr(classify, 'normalisation', lambda *_: Normalisation(mean=0.3, std=0.4))
+  return classify.run(_config(), folder)
 
 
 def test_the_judges_probabilities_are_those_of_its_training(workdir):
@@ -99,17 +103,18 @@ def test_it_was_trained_on_other_images_than_those_it_is_asked_about(workdir):
   assert f'(epoch chosen on {len(choose)} others' in found.description
 
 
-def test_what_the_judge_learns_does_not_depend_on_the_images_it_is_asked_about(workdir, tmp_path):
+def test_what_the_judge_learns_does_not_depend_on_the_images_it_is_asked_about(
+  workdir, tmp_path, monkeypatch
+):
   """Test and validation images are replaced by noise: its weights stay the same."""
-  config = _config()
-  prepare.run(config, tmp_path)
+  prepare.run(_config(), tmp_path)
   images, info = np.load(tmp_path / 'data' / 'images.npy'), prepared.read_info(tmp_path)
   for side in (info.validation, info.test, judge.load(workdir, 'resnet50').parts.rest):
     images[side] = random_images(len(side), 16, 16, 1)
   np.save(tmp_path / 'data' / 'images.npy', images)
   sha256 = files.sha256(tmp_path / 'data' / 'images.npy')
   prepared.write_info(tmp_path, msgspec.structs.replace(info, images_sha256=sha256))
-  classify.run(config, tmp_path)
+  _train(tmp_path, monkeypatch)
   first, second = (judge.load(folder, 'resnet50') for folder in (workdir, tmp_path))
   jax.tree.map(np.testing.assert_array_equal, first.encoder.variables, second.encoder.variables)
 
@@ -128,8 +133,8 @@ def test_a_run_whose_classify_stage_has_not_run_has_no_judge(workdir, tmp_path):
     judge.load(tmp_path, None)
 
 
-def test_a_second_start_of_the_stage_has_nothing_to_do(workdir):
-  assert not classify.run(_config(), workdir)
+def test_a_second_start_of_the_stage_has_nothing_to_do(workdir, monkeypatch):
+  assert not _train(workdir, monkeypatch)
 
 
 def test_the_judges_own_encoder_or_one_from_a_file(workdir):

@@ -16,6 +16,7 @@ from fetal_jax.evaluate.results import (
   FidelityScores,
   FidelitySet,
   Histogram,
+  JudgeRecall,
   Leakage,
   Near,
   Pair,
@@ -59,6 +60,8 @@ EVALUATION = Evaluation(
     split='paper', split_hash='ab', trained_on='this side', shared_patients=3, test_patient_overlap=0.5
   ),
   agreement=Agreement(accuracy=0.5, per_class={'brain': 0.5, 'femur': None}, confusion=[[1, 1], [0, 0]]),
+  judge_recall=JudgeRecall(images=4, accuracy=0.5, per_class={'brain': 0.5}, counts={'brain': 4}),
+  two_sample=[],
   fidelity=Fidelity(n=8, reference=9, synthetic=SET, real_train=SET, synthetic_to_train=SET, noise=SET),
   memorisation=CopiesAudit(
     n_synthetic=8,
