@@ -237,13 +237,14 @@ SETTINGS = (
     for name in _NETWORKS),
 
   Setting('filter.min_confidence', 0.5,
-          'of the judging classifier (evaluate.classifier) in the label that was asked for, in regimes with _kept',
+          'of the judge (evaluate.classifier) in the label that was asked for, in regimes with _kept',
           _SHARE, ('kept',)),
   Setting('filter.top_k', 0, 'of those the most confident so many, a class and round; 0 = all',
           at_least(0, 'at least 1, or 0 for all'), ('kept',)),
 
   Setting('evaluate.classifier', 'auto',
-          'judges synthetic images: a model of classify in regime real; auto = the best of them'),
+          'network of the judge, see train/judge_parts.py; auto = resnet50 if it is in classify.models, else the first',
+          one_of('auto', *_NETWORKS)),
   Setting('evaluate.encoder', 'classifier', 'distances are measured in: classifier, inception:FILE or dinov2:FILE',
           path=True),
   Setting('evaluate.max_images', 10_000, 'of each set, for the scores of fidelity', _COUNT),

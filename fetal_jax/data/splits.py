@@ -61,7 +61,7 @@ def patient(records: Records, *, seed: int, test_fraction: float = 0.2) -> Split
   """Draws patients until the test side has `test_fraction` of every class; no patient is on both sides."""
   if not 0 < test_fraction < 1:
     raise UserError(f'data.test_fraction is {test_fraction}: set it between 0 and 1')
-  test = _hold_out(records, test_fraction, np.random.default_rng([seed, 0]))
+  test = hold_out(records, test_fraction, np.random.default_rng([seed, 0]))
   return _with_validation(records, test, seed)
 
 
@@ -76,7 +76,7 @@ def _with_validation(records: Records, test: Bool[np.ndarray, ' n'], seed: int) 
     raise UserError(f'no training images: {_who(records)}; use another data.split or more data')
   train_side = np.flatnonzero(~test)
   rng = np.random.default_rng([seed, 1])
-  held_out = _hold_out(records.take(train_side), VALIDATION_FRACTION, rng)
+  held_out = hold_out(records.take(train_side), VALIDATION_FRACTION, rng)
   if not held_out.any():
     raise UserError(
       f'no validation patients: {_who(records.take(train_side))} on the training side; add some'
@@ -88,7 +88,7 @@ def _who(records: Records) -> str:
   return f'{len(records)} images of {len(np.unique(records.patients))} patients'
 
 
-def _hold_out(records: Records, fraction: float, rng: np.random.Generator) -> Bool[np.ndarray, ' n']:
+def hold_out(records: Records, fraction: float, rng: np.random.Generator) -> Bool[np.ndarray, ' n']:
   """Chooses images to hold out, whole patients at a time, so that `fraction` of every class is held out.
 
   Patients in random order are held out wherever that brings the held-out shares (of each class, and of all

@@ -1,6 +1,7 @@
 """The filter stage: keep the synthetic images that show what was asked of them, and train on those alone.
 
-The judge is independent of the generator and its guide: a classifier that has seen real training images only.
+The judge is independent of the generator and its guide, and of all classifiers that are trained on its choice: it has seen
+real training images only, and chose its epoch on others of them (`train.judge_parts`).
 """
 
 import pathlib
@@ -20,7 +21,7 @@ from fetal_jax.evaluate.stage import find_rounds, load_images
 from fetal_jax.runtime import files, hosts
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
-from fetal_jax.train import classify, regimes
+from fetal_jax.train import classify, judge_parts, regimes
 from fetal_jax.train import kept as kept_lib
 from fetal_jax.train.kept import Kept, KeptRound, Rule
 
@@ -52,7 +53,7 @@ def choose(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   workdir = pathlib.Path(workdir)
   rule = Rule(min_confidence=config.filter.min_confidence, top_k=config.filter.top_k)
   data, rounds = prepared.load(workdir), find_rounds(workdir)
-  judge = judges.load(workdir, config.evaluate.classifier)
+  judge = judges.load(workdir, judge_parts.model_of(config))
   inputs = config_lib.config_hash(
     config.filter, judge.description, data.info.split_hash, [[one.number, one.hash] for one in rounds]
   )

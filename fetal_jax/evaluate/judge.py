@@ -1,4 +1,7 @@
-"""The judge: a classifier of this run that says which class a synthetic image shows, and that encodes images for distances."""
+"""The judge: a classifier that says which class a synthetic image shows, and that encodes images for distances.
+
+`train.judge_parts` says which images it has seen, so that it is asked about no other.
+"""
 
 import dataclasses
 import pathlib
@@ -21,27 +24,27 @@ from fetal_jax.runtime import devices
 from fetal_jax.runtime.checkpoint import Checkpointer
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
+from fetal_jax.train import judge_parts
 from fetal_jax.train import results as train_results
 from fetal_jax.train.classify_step import normalise
-from fetal_jax.train.results import RunName
-
-AUTO = 'auto'  # the classifier with the best score on the images that its epoch was chosen on
+from fetal_jax.train.judge_parts import Parts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Judge:
-  """A classifier that was trained on real training images alone.
+  """A classifier that was trained to judge, on a part of the real training images alone.
 
   Attributes:
-    model, seed: which of the run's classifiers.
+    model: its network.
     class_names: the K classes that it tells apart.
+    parts: the images that it has seen, and those that it has not.
     encoder: the network up to its head.
     kernel, bias: of the head, [d, K] and [K].
   """
 
   model: str
-  seed: int
   class_names: tuple[str, ...]
+  parts: Parts
   encoder: Encoder
   kernel: Float[np.ndarray, 'd k'] = dataclasses.field(repr=False)
   bias: Float[np.ndarray, ' k'] = dataclasses.field(repr=False)
@@ -65,39 +68,40 @@ class Judge:
     return float((self.probabilities(encoded).argmax(-1) == labels).mean())
 
 
-def exists(workdir: PathLike, classifier: str = AUTO) -> bool:
-  """Returns whether the run has a classifier that `load` would take, or `classifier` names one."""
-  return classifier != AUTO or bool(_candidates(workdir))
+def exists(workdir: PathLike, model: str | None) -> bool:
+  """Returns whether the classify stage has trained the judge `model` (see `judge_parts.model_of`)."""
+  return model is not None and (judge_parts.folder_of(workdir, model) / train_results.NAME).is_file()
 
 
-def _candidates(workdir: PathLike) -> list[pathlib.Path]:
-  """Lists the folders of the classifiers that were trained on real images alone."""
-  return sorted(path.parent for path in pathlib.Path(workdir).glob('classify/*/real/seed_0/metrics.json'))
-
-
-def load(workdir: PathLike, classifier: str = AUTO, *, seed: int = 0, batch_size: int = 256) -> Judge:
-  """Loads the classifier that judges: trained by this run on real training images alone.
+def load(workdir: PathLike, model: str | None, *, batch_size: int = 256) -> Judge:
+  """Loads the judge: a classifier that the classify stage trained on half of the real training images for this purpose.
 
   Args:
-    workdir: of a run whose classify stage has trained the regime `real`.
-    classifier: a key of `fetal_jax.models.CLASSIFIERS`, or `auto`: the one with the best score on validation images.
-    seed: number of the training.
+    workdir: of a run whose classify stage is done.
+    model: its network, see `judge_parts.model_of`.
     batch_size: images a dispatch, over all devices.
 
   Raises:
-    UserError: there is no such classifier, or it was trained on another split than the workdir's.
+    UserError: there is no such judge, or it was trained on another split than the workdir's.
   """
-  model = _best(workdir) if classifier == AUTO else classifier
+  if model is None:
+    raise UserError(
+      'config.classify.models: no classifier that could judge; name one, or set config.evaluate.classifier'
+    )
   data = prepared.load(workdir)
+  parts = judge_parts.divide(data)
   class_names, image_shape, split_hash = (
     data.records.class_names,
     data.images.shape[1:],
     data.info.split_hash,
   )
-  folder = _weights(workdir, model, seed)
+  folder = judge_parts.folder_of(workdir, model) / 'selected'
+  if parts is None or not folder.is_dir():
+    raise UserError(
+      f'{folder}: no judge; run --stage=classify, which trains it (--config.classify.regimes=real is enough)'
+    )
   config, net, variables = _restore(folder, len(class_names), image_shape, split_hash)
   mean, std = config.classify.mean, config.classify.std
-  chosen_on = 'validation' if config.classify.protocol == 'honest' else 'test'
 
   def apply(variables: Any, images: UInt8[Array, 'b h w c']) -> Float[Array, 'b dim']:
     return penultimate(net, variables, normalise(images.astype(jnp.float32) / 255.0, mean, std))
@@ -106,8 +110,9 @@ def load(workdir: PathLike, classifier: str = AUTO, *, seed: int = 0, batch_size
   encoder = Encoder(
     name=model,
     description=(
-      f'last hidden layer of {model}, trained by this run on the real training images alone (seed {seed}, epoch '
-      f'chosen on {chosen_on} images, split {split_hash[:12]})'
+      f'last hidden layer of {model}, trained by this run to judge, on {len(parts.fit):,} of the {len(data.split.train):,} '
+      f'real training images (epoch chosen on {len(parts.choose):,} others, split {split_hash[:12]}); it is asked about '
+      'images that are in neither'
     ),
     dim=head['kernel'].shape[0],
     apply=apply,
@@ -116,32 +121,7 @@ def load(workdir: PathLike, classifier: str = AUTO, *, seed: int = 0, batch_size
     split_hash=split_hash,
     batch_size=batch_size,
   )
-  return Judge(model, seed, tuple(class_names), encoder, np.asarray(head['kernel']), np.asarray(head['bias']))
-
-
-def _best(workdir: PathLike) -> str:
-  """Returns the model with the best score on the images that its epoch was chosen on."""
-  found = [train_results.read(folder) for folder in _candidates(workdir)]
-  if not found:
-    raise UserError(
-      f'{workdir}: no classifier trained on real images to judge with; run --stage=classify first '
-      '(--config.classify.regimes=real is enough)'
-    )
-  return max(found, key=lambda metrics: max(row.score for row in metrics.history)).model
-
-
-def _weights(workdir: PathLike, model: str, seed: int) -> pathlib.Path:
-  """Finds the folder of the selected weights of a classifier."""
-  folder = RunName(model, 'real', seed).folder(workdir) / 'selected'
-  if not folder.is_dir():
-    others = sorted(
-      path.parts[-4] for path in pathlib.Path(workdir).glob(f'classify/*/real/seed_{seed}/selected')
-    )
-    raise UserError(
-      f'{folder}: no classifier to encode with; run --stage=classify with this model and the regime real'
-      + (f', or take one of {", ".join(others)}' if others else '')
-    )
-  return folder
+  return Judge(model, tuple(class_names), parts, encoder, np.asarray(head['kernel']), np.asarray(head['bias']))
 
 
 def _restore(

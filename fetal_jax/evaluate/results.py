@@ -49,6 +49,55 @@ class Agreement(_Record, frozen=True):
   confusion: list[list[int]]
 
 
+class JudgeRecall(_Record, frozen=True):
+  """How often the judge is right on real test images that it has not seen: what its agreement is worth.
+
+  Attributes:
+    images: number of these test images.
+    accuracy: the share that it takes for what they are.
+    per_class: the same by class name, its recall; None for a class without images.
+    counts: number of images by class name.
+  """
+
+  images: int
+  accuracy: float
+  per_class: dict[str, float | None]
+  counts: dict[str, int]
+
+
+class TwoSampleScore(_Record, frozen=True):
+  """How often a small classifier tells images of two sets apart that it was not trained on.
+
+  Attributes:
+    images: number of images of each set.
+    accuracy: balanced accuracy; 0.5 is chance. None where there are too few images.
+    low, high: its 95 % interval; None without an accuracy.
+    why: why there is none; '' if there is.
+  """
+
+  images: int
+  accuracy: float | None = None
+  low: float | None = None
+  high: float | None = None
+  why: str = ''
+
+
+class TwoSample(_Record, frozen=True):
+  """The classifier two-sample test in one space, see `evaluate.two_sample`.
+
+  Attributes:
+    space: `features` or `pixels`.
+    classifier: which, in words.
+    synthetic: real test images against synthetic ones.
+    control: real test images against real training images.
+  """
+
+  space: str
+  classifier: str
+  synthetic: TwoSampleScore
+  control: TwoSampleScore
+
+
 class FidelityScores(_Record, frozen=True):
   """The fidelity of one set of images to another, see `evaluate.fidelity`.
 
@@ -90,13 +139,14 @@ class Fidelity(_Record, frozen=True):
   """How near the synthetic images are to real ones, beside sets that tell what a good and a bad figure is.
 
   Attributes:
-    n: number of images of each judged set.
+    n: number of images of each judged set, of drawn planes fewer; all have the class shares of the test images.
     reference: number of test images.
     synthetic: synthetic images against the test images.
     real_train: real training images against the test images: the floor.
     synthetic_to_train: synthetic images against training images: too good where the generator copies.
     noise: noise against the test images: the ceiling.
-    phantom: drawn planes against the test images; None where the data are drawn planes themselves.
+    phantom: drawn planes against the test images; None where the data are drawn planes themselves, or not grey images of
+      the same classes.
   """
 
   n: int
@@ -247,7 +297,8 @@ class Evaluation(_Record, frozen=True):
     inputs: hash of the settings, the split, the rounds and the judge that it was made from.
     rounds: number of a round, as text -> its hash, of all that were judged.
     judge, encoder: a sentence on each.
-    leakage, agreement, fidelity, memorisation: see there.
+    leakage, agreement, judge_recall, fidelity, memorisation: see there.
+    two_sample: a test in each space.
   """
 
   inputs: str
@@ -256,7 +307,9 @@ class Evaluation(_Record, frozen=True):
   encoder: str
   leakage: Leakage
   agreement: Agreement
+  judge_recall: JudgeRecall
   fidelity: Fidelity
+  two_sample: list[TwoSample]
   memorisation: CopiesAudit
 
 

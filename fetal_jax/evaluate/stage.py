@@ -1,7 +1,8 @@
 """The evaluate stage: how near synthetic images are to real ones, and whether they are too near.
 
 Fidelity and diversity against real test images, beside the same figures of real training images (the floor) and of
-noise and drawn planes (the ceiling); copies, judged by what fresh real images do; and who has seen what.
+noise and drawn planes (the ceiling); whether a classifier tells them apart; copies, judged by what fresh real images do;
+and who has seen what.
 """
 
 import pathlib
@@ -16,17 +17,27 @@ from fetal_jax import config as config_lib
 from fetal_jax.data import prepared
 from fetal_jax.data import rounds as rounds_lib
 from fetal_jax.data.rounds import Round
-from fetal_jax.evaluate import fidelity, leakage, results
+from fetal_jax.evaluate import compared, fidelity, leakage, results, two_sample
 from fetal_jax.evaluate import judge as judges
+from fetal_jax.evaluate.compared import Compared, Sets
 from fetal_jax.evaluate.copies import audit
 from fetal_jax.evaluate.encoders import Encoder
-from fetal_jax.evaluate.results import Agreement, CopiesAudit, Evaluation, Fidelity, FidelitySet
+from fetal_jax.evaluate.results import (
+  Agreement,
+  CopiesAudit,
+  Evaluation,
+  Fidelity,
+  FidelitySet,
+  JudgeRecall,
+  TwoSample,
+)
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
+from fetal_jax.train import judge_parts
+from fetal_jax.train import results as train_results
 
 # Held-out images of patients whom the generator has not seen: with fewer, 1 % of them cannot be told.
 _ENOUGH_UNSEEN = 100
-_PHANTOMS = 500
 
 Images = UInt8[np.ndarray, 'n h w c']
 Labels = Int[np.ndarray, ' n']
@@ -44,26 +55,35 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
   Raises:
     UserError: rounds or the judging classifier are missing, or something was trained on another split.
   """
-  workdir, evaluate = pathlib.Path(workdir), config.evaluate
+  workdir, evaluate, model = pathlib.Path(workdir), config.evaluate, judge_parts.model_of(config)
   data, rounds = prepared.load(workdir), find_rounds(workdir)
   inputs = _inputs(config, workdir, data, rounds)
   if results.path(workdir).is_file() and results.read(workdir).inputs == inputs:
     logging.info('evaluate: done before.')
     return False
-  if not judges.exists(workdir, evaluate.classifier):
+  if not judges.exists(workdir, model):
     logging.warning(
-      'evaluate: left out, for there is no classifier trained on real images to judge with; add real to '
-      'config.classify.regimes and run --stage=classify.'
+      'evaluate: left out, for there is no judge; run --stage=classify, which trains it '
+      '(--config.classify.regimes=real is enough).'
     )
     return False
 
-  judge = judges.load(workdir, evaluate.classifier)
+  judge = judges.load(workdir, model)
   encoder = judges.load_encoder(evaluate.encoder, judge)
   checked = leakage.check(data, rounds, judge)
   images, labels = load_images(rounds, *data.images.shape[2:])
   logging.info('evaluate: %d synthetic images, judged by %s in %s.', len(images), judge.model, encoder.name)
   judged = judge.probabilities(judge.encoder(images)).argmax(-1)
-  near = measure_fidelity(data, images, labels, encoder, max_images=evaluate.max_images, seed=config.seed)
+  sets = compared.choose(
+    data,
+    images,
+    labels,
+    judge,
+    by_judge=encoder is judge.encoder,
+    max_images=evaluate.max_images,
+    seed=config.seed,
+  )
+  near, apart = compare_sets(sets, encoder, data.records.class_names, seed=config.seed)
   copies = find_copies(data, images, labels, encoder)
   found = Evaluation(
     inputs=inputs,
@@ -72,7 +92,9 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
     encoder=encoder.description,
     leakage=checked,
     agreement=agreement(labels, judged, data.records.class_names),
+    judge_recall=judge_recall(data, judge),
     fidelity=near,
+    two_sample=apart,
     memorisation=copies,
   )
   _draw_pairs(workdir, images, data.images[data.split.train], copies, config.report.show_real_images)
@@ -93,8 +115,16 @@ def _inputs(
     config.report.show_real_images,
     data.info.split_hash,
     [one.hash for one in rounds],
-    sorted(str(path.parent.parent.name) for path in workdir.glob('classify/*/real/seed_0')),
+    _judge_mark(config, workdir),
   )
+
+
+def _judge_mark(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str | None:
+  """Returns what identifies the judge; None if there is none."""
+  model = judge_parts.model_of(config)
+  if model is None or not judges.exists(workdir, model):
+    return None
+  return train_results.read(judge_parts.folder_of(workdir, model)).predictions.sha256
 
 
 def find_rounds(workdir: pathlib.Path) -> list[Round]:
@@ -133,62 +163,68 @@ def agreement(labels: Labels, judged: Labels, class_names: Sequence[str]) -> Agr
   )
 
 
-def measure_fidelity(
-  data: prepared.Prepared, images: Images, labels: Labels, encoder: Encoder, *, max_images: int, seed: int
-) -> Fidelity:
-  """Measures the fidelity to the test side, of synthetic images, real training images, noise and drawn planes.
-
-  All are judged with the same number of images, since a FID falls with it.
-
-  Args:
-    data: the prepared data.
-    images, labels: the synthetic images and the classes that were asked for.
-    encoder: makes the features that distances are measured in.
-    max_images: at most so many images of each set.
-    seed: of the choice of images, and of the noise.
-  """
-  names, split = data.records.class_names, data.split
-  n = min(len(split.train), len(images), max_images)
-  rng = np.random.default_rng(seed)
-  chosen = np.sort(rng.choice(len(labels), n, replace=False))
-  synthetic, synthetic_labels = np.asarray(images[chosen]), labels[chosen]
-  train = split.train[np.sort(rng.choice(len(split.train), n, replace=False))]
-  test_labels, train_labels = data.records.labels[split.test], data.records.labels[train]
-  test, real_train, drawn = encoder(data.images[split.test]), encoder(data.images[train]), encoder(synthetic)
-  noise = encoder(rng.integers(0, 256, synthetic.shape, np.uint8))
-
-  def against_test(features: np.ndarray, of: Labels) -> FidelitySet:
-    return fidelity.summarise(test, features, test_labels, of, names)
-
-  phantom = None
-  if data.info.source != 'fetal_phantom':
-    planes, plane_labels = _phantoms(min(n, _PHANTOMS), data)
-    phantom = against_test(encoder(planes), plane_labels)
-  return Fidelity(
-    n=n,
-    reference=len(test),
-    synthetic=against_test(drawn, synthetic_labels),
-    real_train=against_test(real_train, train_labels),
-    synthetic_to_train=fidelity.summarise(real_train, drawn, train_labels, synthetic_labels, names),
-    noise=against_test(noise, synthetic_labels),
-    phantom=phantom,
+def judge_recall(data: prepared.Prepared, judge: judges.Judge) -> JudgeRecall:
+  """Asks the judge about real test images of patients whom it has not seen."""
+  test = judge.parts.test
+  labels = data.records.labels[test]
+  judged = judge.probabilities(judge.encoder(data.images[test])).argmax(-1)
+  counted = agreement(labels, judged, data.records.class_names)
+  counts = {
+    name: sum(row) for name, row in zip(data.records.class_names, counted.confusion, strict=True)
+  }
+  return JudgeRecall(
+    images=len(test), accuracy=counted.accuracy, per_class=counted.per_class, counts=counts
   )
 
 
-def _phantoms(n: int, data: prepared.Prepared) -> tuple[Images, Labels]:
-  """Draws planes of the data's image size; their classes do not matter to the overall figures."""
-  from PIL import Image
+def compare_sets(
+  sets: Sets, encoder: Encoder, class_names: Sequence[str], *, seed: int
+) -> tuple[Fidelity, list[TwoSample]]:
+  """Measures how near all sets are to the test images, and whether a classifier tells them apart.
 
-  from fetal_jax.data.sources.fetal_phantom import phantom_records
+  Args:
+    sets: the images.
+    encoder: makes the features that distances are measured in.
+    class_names: the classes.
+    seed: of the two-sample test.
+  """
+  test, train, synthetic = (encoder(one.images) for one in (sets.test, sets.train, sets.synthetic))
 
-  _, size, _, channels = data.images.shape
-  images = np.stack(
-    [
-      np.asarray(Image.fromarray(record.image).resize((size, size), Image.Resampling.BOX))
-      for record in phantom_records(n)
-    ]
-  )[..., None]
-  return np.repeat(images, channels, -1), np.zeros(n, np.int64)
+  def against_test(features: np.ndarray, of: Compared) -> FidelitySet:
+    return fidelity.summarise(test, features, sets.test.labels, of.labels, class_names)
+
+  near = Fidelity(
+    n=len(synthetic),
+    reference=len(test),
+    synthetic=against_test(synthetic, sets.synthetic),
+    real_train=against_test(train, sets.train),
+    synthetic_to_train=fidelity.summarise(
+      train, synthetic, sets.train.labels, sets.synthetic.labels, class_names
+    ),
+    noise=against_test(encoder(sets.noise.images), sets.noise),
+    phantom=against_test(encoder(sets.phantom.images), sets.phantom) if sets.phantom else None,
+  )
+  real = (sets.test, sets.train, sets.synthetic)
+  values = {
+    'features': (test, train, synthetic),
+    'pixels': tuple(two_sample.pixels(one.images) for one in real),
+  }
+  return near, [_tell_apart(space, values[space], real, seed) for space in two_sample.CLASSIFIERS]
+
+
+def _tell_apart(
+  space: str, values: Sequence[np.ndarray], sets: Sequence[Compared], seed: int
+) -> TwoSample:
+  """Does the two-sample test in one space; values and sets are of test, training and synthetic images."""
+  test, train, synthetic = (
+    two_sample.Sample(seen, of.labels, of.groups) for seen, of in zip(values, sets, strict=True)
+  )
+  return TwoSample(
+    space=space,
+    classifier=two_sample.CLASSIFIERS[space][0],
+    synthetic=two_sample.test(test, synthetic, space, seed=seed),
+    control=two_sample.test(test, train, space, seed=seed),
+  )
 
 
 def find_copies(data: prepared.Prepared, images: Images, labels: Labels, encoder: Encoder) -> CopiesAudit:

@@ -1,7 +1,8 @@
 """The sweep stage: which guidance scale, method and number of steps to sample a trained model with.
 
 Every setting draws the same labels from the same noise, so that settings differ by themselves alone. They are
-judged by real images of patients that nothing was trained on and nothing is reported on: the validation side.
+judged by real images of patients that nothing was trained on and nothing is reported on: the validation side. A split without
+one lends training images that the judge has not seen; the generator has.
 """
 
 import pathlib
@@ -17,7 +18,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, Int, UInt8
 
-from fetal_jax.data import prepared
+from fetal_jax.data import prepared, splits
 from fetal_jax.data.grid import grid
 from fetal_jax.data.rounds import SamplerSettings
 from fetal_jax.diffusion.sample import to_float
@@ -31,6 +32,7 @@ from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.sample.sampler import Sampler
 from fetal_jax.sample.trained import Description, Trained, describe, load_trained
+from fetal_jax.train import judge_parts
 
 WHY = 'the fewest steps, then the lowest KID, among the settings whose KID is within one standard deviation of the lowest'
 _COLUMNS = 12  # of the grids
@@ -75,7 +77,7 @@ def run(config: ml_collections.ConfigDict, workdir: files.PathLike) -> bool:
     logging.info('sweep: done before (%d settings).', len(settings))
     return False
 
-  trained, judge = load_trained(workdir), judges.load(workdir, config.evaluate.classifier)
+  trained, judge = load_trained(workdir), judges.load(workdir, judge_parts.model_of(config))
   encoder = judges.load_encoder(config.evaluate.encoder, judge)
   reference, results = _begin(data, judge, encoder, about, done)
   sampler = Sampler(trained)
@@ -169,14 +171,9 @@ def _begin(
   done: dict[str, SweepRow],
 ) -> tuple[_Reference, SweepResults]:
   """Encodes the real images that settings are compared with, and says how good real training images would be."""
-  side = 'validation' if len(data.split.validation) else 'test'
-  if side == 'test':
-    logging.warning(
-      'sweep: no validation patients; settings are chosen on the test side, which flatters them.'
-    )
-  indices, train = getattr(data.split, side), data.split.train
+  indices, train, words = _sides(data, judge)
   real, labels = data.images[indices], data.records.labels
-  reference = _Reference(f'{len(indices)} real images of the {side} side', encoder(real), labels[indices])
+  reference = _Reference(words, encoder(real), labels[indices])
   floor = fidelity.summarise(
     reference.features, encoder(data.images[train]), reference.labels, labels[train], judge.class_names
   )
@@ -190,6 +187,22 @@ def _begin(
     floor=floor.overall,
   )
   return reference, results
+
+
+def _sides(
+  data: prepared.Prepared, judge: Judge
+) -> tuple[Int[np.ndarray, ' n'], Int[np.ndarray, ' m'], str]:
+  """Chooses the real images that settings are compared with, and those of the floor; the judge has seen neither."""
+  rest = judge.parts.rest
+  if len(data.split.validation):
+    return data.split.validation, rest, f'{len(data.split.validation)} real images of the validation side'
+  logging.warning(
+    'sweep: no validation images; settings are compared with training images, which the generator has seen: one that '
+    'copies more looks better.'
+  )
+  half = splits.hold_out(data.records.take(rest), 0.5, np.random.default_rng([data.info.seed, 3]))
+  words = f'{half.sum()} real training images that the generator has seen and the judge has not'
+  return rest[half], rest[~half], words
 
 
 def _draw(

@@ -1,5 +1,7 @@
 """The classify stage: every model in every regime, pretraining shared, with the paper's or an honest protocol."""
 
+import dataclasses
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +19,7 @@ from fetal_jax.data import loader, prepared
 from fetal_jax.runtime import devices
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.runtime.files import PathLike
-from fetal_jax.train import classify_run, initial, regimes, results, synthetic_sets
+from fetal_jax.train import classify_run, initial, judge_parts, regimes, results, synthetic_sets
 from fetal_jax.train.classify_run import RunPlan
 from fetal_jax.train.classify_step import Task, make_task
 from fetal_jax.train.results import RunName
@@ -27,8 +29,8 @@ from fetal_jax.train.synthetic_sets import SyntheticSets
 def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
   """Trains and judges all models x regimes x seeds that are not done yet.
 
-  Leaves `classify/<model>/<regime>/seed_<k>/` with metrics.json, predictions.csv and the selected weights. Regimes on
-  filtered images wait for the filter stage, whose judge is trained here.
+  Leaves `classify/<model>/<regime>/seed_<k>/` with metrics.json, predictions.csv and the selected weights, and the same of
+  the judge (`train.judge_parts`) in `judge/`. Regimes on filtered images wait for the filter stage, which needs the judge.
 
   Returns:
     Whether there was anything to do.
@@ -43,12 +45,15 @@ def train_all(config: ml_collections.ConfigDict, workdir: PathLike, *, kept: boo
   """Does `run` for the regimes on filtered images (`kept`) or for all others; returns false if there are none."""
   workdir, stage = pathlib.Path(workdir), 'filter' if kept else 'classify'
   runs = _runs(config.classify, kept=kept)
-  if not runs:
+  judge = None if kept else judge_parts.model_of(config)
+  if not runs and judge is None:
     return False
   data = prepared.load(workdir)
   synthetic = _load_synthetic(config, workdir, runs, data.records.class_names, kept=kept)
   weights = _initial_weights(config, len(data.records.class_names), data.images.shape[1:])
   plans = [_plan(config, workdir, run, data, synthetic, weights.get(run.model)) for run in runs]
+  if judge is not None:
+    plans += _judge_plans(config, workdir, judge, data, synthetic, weights.get(judge))
   todo = [plan for plan in plans if not _is_done(plan)]
   if not todo:
     logging.info('%s: done before (%d runs).', stage, len(runs))
@@ -164,6 +169,40 @@ def _plan(
     rounds=synthetic.seen_by(run.regime),
     config=config_lib.to_dict(config),
   )
+
+
+def _judge_plans(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  model: str,
+  data: prepared.Prepared,
+  synthetic: SyntheticSets,
+  weights: initial.Weights | None,
+) -> list[RunPlan]:
+  """Returns the training of the judge: as many steps as a training on all real images takes, on half of them."""
+  parts = judge_parts.divide(data)
+  if parts is None:
+    logging.warning('classify: no judge, because the training side has too few patients to keep some from it.')
+    return []
+  run = RunName(model, 'real', 0)
+  plan = _plan(config, judge_parts.workdir_of(workdir), run, data, synthetic, weights)
+  fit, choose, test = (
+    loader.Source(data.images, data.records.labels, indices)
+    for indices in (parts.fit, parts.choose, parts.test)
+  )
+  marks = config_lib.config_hash([part.tolist() for part in parts])
+  return [
+    dataclasses.replace(
+      plan,
+      train=[fit],
+      select=choose,
+      test=test,
+      protocol='honest',
+      epochs=math.ceil(plan.epochs * len(data.split.train) / len(parts.fit)),
+      settings=f'{plan.settings}-{marks}',
+      role='judge',
+    )
+  ]
 
 
 def _sides(data: prepared.Prepared, protocol: str) -> Mapping[str, loader.Source]:

@@ -47,6 +47,7 @@ class RunPlan:
     split_hash: of the split, for those who use the weights or the results.
     rounds: number -> hash of the synthetic rounds that it sees, those of its start included.
     config: of the whole run, as JSON, for the checkpoints.
+    role: what logs put before its name: `judge` of the judge's training.
   """
 
   name: RunName
@@ -68,11 +69,12 @@ class RunPlan:
   split_hash: str
   rounds: dict[int, str]
   config: dict[str, Any]
+  role: str = ''
 
   @property
   def title(self) -> str:
     """Returns what logs call this training."""
-    return f'{self.name.model} {self.name.regime} seed {self.name.seed}'
+    return ' '.join(filter(None, [self.role, f'{self.name.model} {self.name.regime} seed {self.name.seed}']))
 
   @property
   def folder(self) -> pathlib.Path:
