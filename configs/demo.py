@@ -49,7 +49,6 @@ def get_config() -> ml_collections.ConfigDict:
     eval_every=400,
     preview_every=800,
     preview_per_class=8,
-    preview_steps=25,
     checkpoint_every=400,
   )
   config.sample.update(

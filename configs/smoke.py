@@ -37,7 +37,6 @@ def get_config() -> ml_collections.ConfigDict:
     eval_every=20,
     preview_every=40,
     preview_per_class=2,
-    preview_steps=4,
     checkpoint_every=20,
   )
   config.sample.update(rounds=2, per_class=8, steps=4, batch_size=16, shard_size=5)

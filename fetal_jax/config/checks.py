@@ -104,7 +104,7 @@ def _check_heads(name: str, network: Any, size: int) -> None:
 
 
 def _check_diffusion(config: ml_collections.ConfigDict) -> None:
-  """Refuses batches, steps and previews that do not go together."""
+  """Refuses batches and steps that do not go together."""
   diffusion = config.diffusion
   if diffusion.batch_size % diffusion.microbatches:
     raise UserError(
@@ -115,10 +115,6 @@ def _check_diffusion(config: ml_collections.ConfigDict) -> None:
     raise UserError(
       f'config.diffusion.steps={diffusion.steps}: must be a multiple of '
       f'config.diffusion.steps_per_call={diffusion.steps_per_call}'
-    )
-  if diffusion.preview_steps > diffusion.timesteps:
-    raise UserError(
-      f'config.diffusion.preview_steps={diffusion.preview_steps}: at most {diffusion.timesteps}'
     )
 
 

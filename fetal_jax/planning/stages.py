@@ -17,7 +17,7 @@ from fetal_jax.diffusion.sample import image_keys, make_sample
 from fetal_jax.planning import program
 from fetal_jax.planning.images import Images
 from fetal_jax.planning.program import Cost
-from fetal_jax.train import classify_step, diffusion_step, overview, regimes
+from fetal_jax.train import classify_step, diffusion_step, judge_parts, overview, regimes
 
 # Seconds that one core takes to read, store, read again and resize an image; or to draw it.
 _PREPARE_SECONDS = {'fetal_planes_db': 0.015, 'image_folder': 0.015, 'fetal_phantom': 0.006}
@@ -154,9 +154,9 @@ def _diffusion(
     drawn, memory = _sample(config, nets, state.params, shape, synthetic)
     works.append(drawn)
     memories.append(memory)
-    # A preview costs as many steps of as many images, whatever the method.
+    # Previews are drawn as the data set is.
     previews = -(-diffusion.steps // diffusion.preview_every) * images.classes * diffusion.preview_per_class
-    share = previews * diffusion.preview_steps / (synthetic * config.sample.steps)
+    share = previews / synthetic
     runs += [(run, times * share) for run, times in drawn.runs]
     programs.append(memory.program)
   if 'guide' in nets:
@@ -298,10 +298,13 @@ def _classifier(
     lengths = [_length(config, name, images, synthetic) for name in mine]
     steps, epochs = (classify.num_seeds * sum(values) for values in zip(*lengths, strict=True))
     judged = epochs * selection + 2 * classify.num_seeds * len(mine) * images.test
+    judges = stage == 'classify' and model == judge_parts.model_of(config)
+    if judges:  # as many steps as on all real images; the few that choose its epoch are left out
+      steps += _length(config, 'real', images, synthetic)[0]
     works.append(
       Work(
         stage,
-        f'{model}, {_many(len(mine), "regime")}, {_many(classify.num_seeds, "seed")}: {steps:,} steps of {classify.batch_size}',
+        f'{model}, {_many(len(mine), "regime")}{" and the judge" * judges}, {_many(classify.num_seeds, "seed")}: {steps:,} steps of {classify.batch_size}',
         ((step, float(steps)), (seen, judged / classify.eval_batch_size)),
         compiled=sum(map(program.size, (begin, step, seen))),
       )
@@ -328,12 +331,13 @@ def _length(config: ml_collections.ConfigDict, name: str, images: Images, synthe
 def _later(
   config: ml_collections.ConfigDict, images: Images, classifiers: list[_Part], synthetic: int
 ) -> list[Work]:
-  """Plans the stages after the classifiers, with the most expensive of them as judge."""
+  """Plans the stages after the classifiers; a judge that is none of them costs as much as the most expensive one."""
   report = Work('report', 'figures and pages', host_seconds=_REPORT_SECONDS)
   if not classifiers:
     return [report]
+  mine = [part for part in classifiers if judge_parts.model_of(config) in part.parameters] or classifiers
   judge, batch = max(
-    (part.forward for part in classifiers), key=lambda forward: program.cost(forward[0]).flops / forward[1]
+    (part.forward for part in mine), key=lambda forward: program.cost(forward[0]).flops / forward[1]
   )
   filtered = [work for part in classifiers for work in part.works if work.stage == 'filter']
   judged = [Work('filter', f'{synthetic:,} images judged', ((judge, synthetic / batch),))] if filtered else []

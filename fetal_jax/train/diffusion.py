@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from fetal_jax import config as config_lib
 from fetal_jax import networks
 from fetal_jax.data import loader, prepared
+from fetal_jax.data.rounds import SamplerSettings
 from fetal_jax.diffusion.sample import make_sample
 from fetal_jax.runtime import devices
 from fetal_jax.runtime.checkpoint import Checkpointer, log_resumption
@@ -362,14 +363,19 @@ def _actions(
     )
     actions.append((diffusion.eval_every, action))
   if 'unet' in nets:
-    scale = config.sample.guidance_scale if 'guide' in nets else 0.0
+    # As the sample stage draws, so that a preview shows what the data set would be.
+    asked = SamplerSettings.asked(config.sample, has_guide='guide' in nets)
     sample = make_sample(
       nets['unet'],
       nets.get('guide'),
-      networks.make_sampling_process(config, 'ddim', diffusion.preview_steps),
+      networks.make_sampling_process(config, asked.method, asked.steps),
       image_shape=data.images.shape[1:],
-      method='ddim',
-      guidance_scale=scale,
+      method=asked.method,
+      guidance_scale=asked.guidance_scale,
+      guidance_interval=asked.interval,
+      guidance_at=asked.guidance_at,
+      eta=asked.eta,
+      clip=asked.clip,
     )
     action = diffusion_actions.preview(
       sample,
@@ -379,7 +385,7 @@ def _actions(
       writer,
       folder,
       per_class=diffusion.preview_per_class,
-      guided=scale > 0,
+      guided=asked.guidance_scale > 0,
     )
     actions.append((diffusion.preview_every, action))
   return actions

@@ -62,7 +62,6 @@ def test_the_default_is_valid(config):
     ),
     ({'diffusion.skip_nonfinite': -1}, 'config.diffusion.skip_nonfinite=-1: must be 0 or more'),
     ({'diffusion.init_from': ('none.pt',)}, "config.diffusion.init_from='none.pt': no such file; give a .pt"),
-    ({'diffusion.preview_steps': 1001}, 'config.diffusion.preview_steps=1001: at most 1000'),
     ({'sample.batch_size': -1}, 'config.sample.batch_size=-1: must be at least 1, or 0 to find it'),
     ({'filter.min_confidence': 1.0}, 'config.filter.min_confidence=1.0: must be in [0, 1)'),
     ({'filter.top_k': -1}, 'config.filter.top_k=-1: must be at least 1, or 0 for all'),

@@ -1,4 +1,4 @@
-"""The judge: its probabilities are those of the run, and no classifier of another split judges."""
+"""The judge: it has not seen what it judges, its probabilities are its own, and none of another split judges."""
 
 import csv
 import shutil
@@ -13,6 +13,7 @@ from configs import smoke
 from fetal_jax import models
 from fetal_jax.data import prepare, prepared
 from fetal_jax.evaluate import judge
+from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
 from fetal_jax.train import classify
 from fetal_jax.train import results as train_results
@@ -57,19 +58,21 @@ def workdir(tmp_path_factory):
   return folder
 
 
-def test_the_judges_probabilities_are_the_runs_predictions(workdir):
+def test_the_judges_probabilities_are_those_of_its_training(workdir):
   found = judge.load(workdir, 'resnet50', batch_size=7)
   data = prepared.load(workdir)
-  assert (found.model, found.seed) == ('resnet50', 0)
+  assert found.model == 'resnet50'
   assert found.split_hash == data.info.split_hash
   assert found.class_names == data.records.class_names
-  assert 'real training images alone (seed 0, epoch chosen on validation images' in found.description
 
   test = data.split.test
   encoded = found.encoder(data.images[test])
   assert encoded.shape == (len(test), found.encoder.dim)
-  with open(workdir / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'predictions.csv', newline='') as f:
-    expected = [[float(v) for k, v in row.items() if k.startswith('p_')] for row in csv.DictReader(f)]
+  folder = workdir / 'judge' / 'classify' / 'resnet50' / 'real' / 'seed_0'
+  with open(folder / 'predictions.csv', newline='') as f:
+    rows = list(csv.DictReader(f))
+  assert [row['image'] for row in rows] == data.records.names[test].tolist()
+  expected = [[float(v) for k, v in row.items() if k.startswith('p_')] for row in rows]
   np.testing.assert_allclose(found.probabilities(encoded), expected, atol=2e-5)
   right = np.argmax(expected, axis=1) == data.records.labels[test]
   assert found.accuracy(encoded, data.records.labels[test]) == pytest.approx(right.mean())
@@ -78,27 +81,54 @@ def test_the_judges_probabilities_are_the_runs_predictions(workdir):
     found.encoder(random_images(2, 16, 16, 3))
 
 
-def test_auto_takes_the_classifier_with_the_best_validation_score(workdir, tmp_path):
-  assert judge.load(workdir).model == 'resnet50'
-  shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
-  folder = tmp_path / 'classify' / 'better' / 'real' / 'seed_0'
-  metrics = train_results.read(workdir / 'classify' / 'resnet50' / 'real' / 'seed_0')
-  history = [msgspec.structs.replace(metrics.history[0], score=1.5)]
-  train_results.write(folder, msgspec.structs.replace(metrics, model='better', history=history))
-  with pytest.raises(UserError, match=r'classify/better/real/seed_0/selected: no classifier to encode with'):
-    judge.load(tmp_path)
+def test_it_was_trained_on_other_images_than_those_it_is_asked_about(workdir):
+  found, data = judge.load(workdir, 'resnet50'), prepared.load(workdir)
+  fit, choose, rest, test = found.parts
+  whose = data.records.patients
+  assert not np.isin(whose[test], whose[np.concatenate([fit, choose])]).any()
+  assert not np.isin(whose[rest], whose[np.concatenate([fit, choose])]).any()
+  metrics = train_results.read(workdir / 'judge' / 'classify' / 'resnet50' / 'real' / 'seed_0')
+  assert (metrics.real_images, metrics.synthetic_images) == (len(fit), 0)
+  # As many steps as the training on all real images, rounded up to whole epochs.
+  whole = train_results.read(workdir / 'classify' / 'resnet50' / 'real' / 'seed_0')
+  assert whole.steps <= metrics.steps <= whole.steps + metrics.steps / metrics.epochs
+  assert f'on {len(fit)} of the {len(data.split.train)} real training images' in found.description
+  assert f'(epoch chosen on {len(choose)} others' in found.description
 
 
-def test_a_run_without_real_classifiers_has_no_judge(workdir, tmp_path):
-  assert judge.exists(workdir)
-  assert not judge.exists(tmp_path)
-  assert judge.exists(tmp_path, 'resnet50')  # it was asked for, and must be named if it is missing
-  with pytest.raises(UserError, match=r'no classifier trained on real images .* run --stage=classify first'):
-    judge.load(tmp_path)
+def test_what_the_judge_learns_does_not_depend_on_the_images_it_is_asked_about(workdir, tmp_path):
+  """Test and validation images are replaced by noise: its weights stay the same."""
+  config = _config()
+  prepare.run(config, tmp_path)
+  images, info = np.load(tmp_path / 'data' / 'images.npy'), prepared.read_info(tmp_path)
+  for side in (info.validation, info.test, judge.load(workdir, 'resnet50').parts.rest):
+    images[side] = random_images(len(side), 16, 16, 1)
+  np.save(tmp_path / 'data' / 'images.npy', images)
+  sha256 = files.sha256(tmp_path / 'data' / 'images.npy')
+  prepared.write_info(tmp_path, msgspec.structs.replace(info, images_sha256=sha256))
+  classify.run(config, tmp_path)
+  first, second = (judge.load(folder, 'resnet50') for folder in (workdir, tmp_path))
+  jax.tree.map(np.testing.assert_array_equal, first.encoder.variables, second.encoder.variables)
+
+
+def test_a_run_whose_classify_stage_has_not_run_has_no_judge(workdir, tmp_path):
+  assert judge.exists(workdir, 'resnet50')
+  assert not judge.exists(workdir, 'swin_t')
+  assert not judge.exists(workdir, None)
+  assert not judge.exists(tmp_path, 'resnet50')
+  shutil.copytree(workdir / 'data', tmp_path / 'data')
+  with pytest.raises(UserError, match=r'resnet50/real/seed_0/selected: no judge; run --stage=classify, which'):
+    judge.load(tmp_path, 'resnet50')
+  with pytest.raises(UserError, match=r'config.classify.models: no classifier that could judge'):
+    judge.load(tmp_path, None)
+
+
+def test_a_second_start_of_the_stage_has_nothing_to_do(workdir):
+  assert not classify.run(_config(), workdir)
 
 
 def test_the_judges_own_encoder_or_one_from_a_file(workdir):
-  found = judge.load(workdir)
+  found = judge.load(workdir, 'resnet50')
   assert judge.load_encoder('classifier', found) is found.encoder
   for wrong in ('inception', 'dinov2:', 'vgg:file'):
     with pytest.raises(
@@ -107,21 +137,17 @@ def test_the_judges_own_encoder_or_one_from_a_file(workdir):
       judge.load_encoder(wrong, found)
 
 
-def test_a_classifier_that_was_not_trained_is_named_with_those_that_were(workdir, tmp_path):
-  with pytest.raises(UserError, match=r'classify/swin_t/real/seed_0.*regime real, or take one of resnet50'):
-    judge.load(workdir, 'swin_t')
-  with pytest.raises(UserError, match=r'seed_1/selected: no classifier to encode with.*regime real$'):
-    judge.load(workdir, 'resnet50', seed=1)
+def test_a_judge_without_weights_is_named(workdir, tmp_path):
   with pytest.raises(UserError, match='prepare'):
     judge.load(tmp_path, 'resnet50')
   shutil.copytree(workdir / 'data', tmp_path / 'data')
-  (tmp_path / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'selected').mkdir(parents=True)
+  (tmp_path / 'judge' / 'classify' / 'resnet50' / 'real' / 'seed_0' / 'selected').mkdir(parents=True)
   with pytest.raises(UserError, match='no whole checkpoint'):
     judge.load(tmp_path, 'resnet50')
 
 
 def test_a_classifier_of_another_split_is_refused(workdir, tmp_path):
-  shutil.copytree(workdir / 'classify', tmp_path / 'classify')
+  shutil.copytree(workdir / 'judge', tmp_path / 'judge')
   config = _config()
   config.seed = 1
   prepare.run(config, tmp_path)

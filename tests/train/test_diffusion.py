@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import types
 
+import numpy as np
 import pytest
 from flax import linen as nn
 from helpers import tiny
@@ -116,3 +117,31 @@ def test_a_stop_during_an_evaluation_changes_nothing(tmp_path, monkeypatch):
     rows.append([{name: value for name, value in row.items() if name != 'img_per_s'} for row in found])
   assert rows[0] == rows[1]
   assert [row['step'] for row in rows[0]] == [1, 2, 2, 3, 4, 4]
+
+
+def test_previews_are_drawn_as_the_data_set_will_be(tmp_path, monkeypatch):
+  asked, previews = [], []
+
+  def make_sample(unet, guide, process, **settings):
+    asked.append({'steps': len(process.timesteps), **settings})
+
+  monkeypatch.setattr(diffusion, 'make_sample', make_sample)
+  monkeypatch.setattr(diffusion_actions, 'preview', lambda *args, **about: previews.append(about))
+  config = tiny.make_config(
+    *('--config.sample.method=ddim', '--config.sample.steps=7', '--config.sample.guidance_scale=1.5'),
+    *('--config.sample.eta=0.25', '--config.sample.clip=none', '--config.sample.guidance_interval=(100,900)'),
+  )
+  there = types.SimpleNamespace(
+    images=np.zeros((1, 8, 8, 1), np.uint8),
+    split=types.SimpleNamespace(validation=()),
+    records=types.SimpleNamespace(class_names=('a', 'b')),
+  )
+  for nets in ({'unet': 'unet', 'guide': 'guide'}, {'unet': 'unet'}):
+    training = types.SimpleNamespace(nets=nets, mesh=None, key_preview=None)
+    diffusion._actions(config, training, there, None, tmp_path)
+  alike = {
+    'steps': 7, 'image_shape': (8, 8, 1), 'method': 'ddim', 'guidance_interval': (100, 900), 'guidance_at': 'x_t',
+    'eta': 0.25, 'clip': None,
+  }  # fmt: skip
+  assert asked == [{**alike, 'guidance_scale': 1.5}, {**alike, 'guidance_scale': 0.0}]
+  assert [about['guided'] for about in previews] == [True, False]

@@ -219,7 +219,7 @@ def test_guided_diffusions_weights_start_the_diffusion_stage(workdir, tmp_path):
   """A step of size nearly 0 leaves weights and averages where they started: in the file."""
   settings = {'data__phantom_images': '60', 'diffusion__train': 'unet', 'sample__guidance_scale': '0', **WIDE}
   settings |= {'diffusion__unet__channel_mult': '(1,)', 'diffusion__unet__attention_resolutions': '()'}
-  settings |= {'diffusion__steps': '2', 'diffusion__learning_rate': '1e-30', 'diffusion__preview_steps': '1'}
+  settings |= {'diffusion__steps': '2', 'diffusion__learning_rate': '1e-30'}
   unet = networks.make_unet(smoke(**settings), 6)
   path, state = published(tmp_path, 'unet', unet)
   assert diffusion.run(smoke(**settings, diffusion__init_from=path), workdir)

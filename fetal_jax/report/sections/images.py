@@ -60,7 +60,7 @@ def previews(run: Run, workdir: pathlib.Path, *, with_rounds: bool) -> list[Pict
   sheets = sorted((workdir / 'diffusion' / 'samples').glob('step_*.png'), key=lambda p: (len(p.name), p.name))
   if sheets:
     step = int(re.sub(r'\D', '', sheets[-1].stem) or 0)
-    caption = f'Synthetic images during training, after {step:,} steps, a row a class'
+    caption = f'Synthetic images after {step:,} training steps, a row a class, drawn as the data set is but from other noise'
     pictures.append(Picture('training_samples.png', caption, caption, {'light': sheets[-1].read_bytes()}))
   for one in run.rounds if with_rounds else []:
     path = rounds_lib.folder_of(workdir, one.round) / 'preview.png'
