@@ -121,7 +121,9 @@ def load(workdir: PathLike, model: str | None, *, batch_size: int = 256) -> Judg
     split_hash=split_hash,
     batch_size=batch_size,
   )
-  return Judge(model, tuple(class_names), parts, encoder, np.asarray(head['kernel']), np.asarray(head['bias']))
+  return Judge(
+    model, tuple(class_names), parts, encoder, np.asarray(head['kernel']), np.asarray(head['bias'])
+  )
 
 
 def _restore(

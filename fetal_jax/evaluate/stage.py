@@ -169,12 +169,8 @@ def judge_recall(data: prepared.Prepared, judge: judges.Judge) -> JudgeRecall:
   labels = data.records.labels[test]
   judged = judge.probabilities(judge.encoder(data.images[test])).argmax(-1)
   counted = agreement(labels, judged, data.records.class_names)
-  counts = {
-    name: sum(row) for name, row in zip(data.records.class_names, counted.confusion, strict=True)
-  }
-  return JudgeRecall(
-    images=len(test), accuracy=counted.accuracy, per_class=counted.per_class, counts=counts
-  )
+  counts = {name: sum(row) for name, row in zip(data.records.class_names, counted.confusion, strict=True)}
+  return JudgeRecall(images=len(test), accuracy=counted.accuracy, per_class=counted.per_class, counts=counts)
 
 
 def compare_sets(
@@ -212,9 +208,7 @@ def compare_sets(
   return near, [_tell_apart(space, values[space], real, seed) for space in two_sample.CLASSIFIERS]
 
 
-def _tell_apart(
-  space: str, values: Sequence[np.ndarray], sets: Sequence[Compared], seed: int
-) -> TwoSample:
+def _tell_apart(space: str, values: Sequence[np.ndarray], sets: Sequence[Compared], seed: int) -> TwoSample:
   """Does the two-sample test in one space; values and sets are of test, training and synthetic images."""
   test, train, synthetic = (
     two_sample.Sample(seen, of.labels, of.groups) for seen, of in zip(values, sets, strict=True)
@@ -222,8 +216,8 @@ def _tell_apart(
   return TwoSample(
     space=space,
     classifier=two_sample.CLASSIFIERS[space][0],
-    synthetic=two_sample.test(test, synthetic, space, seed=seed),
-    control=two_sample.test(test, train, space, seed=seed),
+    synthetic=two_sample.tell_apart(test, synthetic, space, seed=seed),
+    control=two_sample.tell_apart(test, train, space, seed=seed),
   )
 
 

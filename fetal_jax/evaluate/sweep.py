@@ -189,9 +189,7 @@ def _begin(
   return reference, results
 
 
-def _sides(
-  data: prepared.Prepared, judge: Judge
-) -> tuple[Int[np.ndarray, ' n'], Int[np.ndarray, ' m'], str]:
+def _sides(data: prepared.Prepared, judge: Judge) -> tuple[Int[np.ndarray, ' n'], Int[np.ndarray, ' m'], str]:
   """Chooses the real images that settings are compared with, and those of the floor; the judge has seen neither."""
   rest = judge.parts.rest
   if len(data.split.validation):

@@ -59,7 +59,7 @@ class Sample(NamedTuple):
     return Sample(self.values[indices], self.labels[indices], self.groups[indices])
 
 
-def test(a: Sample, b: Sample, space: str, *, seed: int = 0) -> TwoSampleScore:
+def tell_apart(a: Sample, b: Sample, space: str, *, seed: int = 0) -> TwoSampleScore:
   """Measures how well the classifier of a space tells two sets apart.
 
   Both sets are thinned to equally many images of every class, so that classes give nothing away. Each image is predicted by
@@ -146,5 +146,7 @@ def pixels(images: UInt8[np.ndarray, 'n h w c']) -> Float[np.ndarray, 'n d']:
   number, height, width, channels = images.shape
   factor = -(-max(height, width) // _LARGEST_SIDE)
   rows, columns = height // factor, width // factor
-  cut = images[:, : rows * factor, : columns * factor].reshape(number, rows, factor, columns, factor, channels)
+  cut = images[:, : rows * factor, : columns * factor].reshape(
+    number, rows, factor, columns, factor, channels
+  )
   return cut.mean((2, 4), dtype=np.float32).reshape(number, -1) / 255

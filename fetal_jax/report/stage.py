@@ -10,7 +10,7 @@ from fetal_jax.report import cards, html, inputs, markdown, paper, results_csv, 
 from fetal_jax.report import run as run_lib
 from fetal_jax.report.page import Page, pictures
 from fetal_jax.report.run import Run
-from fetal_jax.report.sections import summary
+from fetal_jax.report.sections import quality, summary
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import DamagedFile
 from fetal_jax.runtime.files import PathLike
@@ -49,7 +49,12 @@ def run(config: ml_collections.ConfigDict, workdir: PathLike) -> bool:
     return False
   found = run_lib.read(workdir)
   page = make_page(found, workdir, show_real_images=show_real_images)
-  results = {'inputs': mark, 'summary': _summary(found), **run_lib.to_json(found)}
+  results = {
+    'inputs': mark,
+    'summary': _summary(found),
+    'quality': quality.to_json(found),
+    **run_lib.to_json(found),
+  }
   texts = {
     'results.csv': results_csv.text(found),
     'report.md': markdown.render(page),

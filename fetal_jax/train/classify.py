@@ -182,7 +182,9 @@ def _judge_plans(
   """Returns the training of the judge: as many steps as a training on all real images takes, on half of them."""
   parts = judge_parts.divide(data)
   if parts is None:
-    logging.warning('classify: no judge, because the training side has too few patients to keep some from it.')
+    logging.warning(
+      'classify: no judge, because the training side has too few patients to keep some from it.'
+    )
     return []
   run = RunName(model, 'real', 0)
   plan = _plan(config, judge_parts.workdir_of(workdir), run, data, synthetic, weights)

@@ -117,7 +117,9 @@ def test_a_run_whose_classify_stage_has_not_run_has_no_judge(workdir, tmp_path):
   assert not judge.exists(workdir, None)
   assert not judge.exists(tmp_path, 'resnet50')
   shutil.copytree(workdir / 'data', tmp_path / 'data')
-  with pytest.raises(UserError, match=r'resnet50/real/seed_0/selected: no judge; run --stage=classify, which'):
+  with pytest.raises(
+    UserError, match=r'resnet50/real/seed_0/selected: no judge; run --stage=classify, which'
+  ):
     judge.load(tmp_path, 'resnet50')
   with pytest.raises(UserError, match=r'config.classify.models: no classifier that could judge'):
     judge.load(tmp_path, None)

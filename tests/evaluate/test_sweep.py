@@ -2,10 +2,13 @@
 
 import types
 
+import numpy as np
 import pytest
 
 from fetal_jax import config as config_lib
+from fetal_jax.data import records as records_lib
 from fetal_jax.data.rounds import SamplerSettings
+from fetal_jax.data.splits import Split
 from fetal_jax.evaluate import sweep, sweep_results
 from fetal_jax.evaluate.results import FidelityScores
 from fetal_jax.evaluate.sweep_results import Common, SweepResults, SweepRow
@@ -79,3 +82,31 @@ def test_what_a_sweep_varies_is_not_what_it_is_about():
   other = SamplerSettings(method='ancestral', steps=250, guidance_scale=0.0, interval=(0, 500), clip=None)
   assert sweep._about(config, model, one) == sweep._about(config, model, other)
   assert sweep._about(config, model, one)['common'] == Common(interval=(0, 500), clip=None)
+
+
+def sides(validation):
+  """Which of 40 images of 20 patients are compared with, and make the floor; of the first 20 the judge has not seen 12."""
+  names, whose = [f'{k}' for k in range(40)], [f'p{k // 2}' for k in range(40)]
+  data = types.SimpleNamespace(
+    split=Split(np.arange(20), np.array(validation, np.int64), np.arange(30, 40)),
+    records=records_lib.make(names, np.arange(40) % 2, whose, ('a', 'b')),
+    info=types.SimpleNamespace(seed=0),
+  )
+  judge = types.SimpleNamespace(parts=types.SimpleNamespace(rest=np.arange(8, 20)))
+  return sweep._sides(data, judge)
+
+
+def test_settings_are_compared_with_validation_images():
+  reference, floor, words = sides(range(20, 30))
+  assert reference.tolist() == list(range(20, 30))
+  assert floor.tolist() == list(range(8, 20))
+  assert words == '10 real images of the validation side'
+
+
+def test_without_validation_images_nothing_is_chosen_on_the_test_side(caplog):
+  reference, floor, words = sides([])
+  assert sorted([*reference, *floor]) == list(range(8, 20))
+  assert not set(reference // 2) & set(floor // 2)  # whole patients
+  assert len(reference) == 6
+  assert words == '6 real training images that the generator has seen and the judge has not'
+  assert 'the generator has seen: one that copies more looks better' in caplog.text

@@ -18,7 +18,7 @@ def sample(n, *, shift=0.0, seed=0, per_group=1, prefix='a', classes=2):
 
 @pytest.mark.parametrize('space', ['features', 'pixels'])
 def test_two_draws_of_one_distribution_cannot_be_told_apart(space):
-  found = two_sample.test(sample(200, seed=1), sample(200, seed=2, prefix='b'), space)
+  found = two_sample.tell_apart(sample(200, seed=1), sample(200, seed=2, prefix='b'), space)
   assert found.images == 200
   assert found.low < 0.5 < found.high
   assert 0.40 < found.accuracy < 0.60
@@ -30,7 +30,9 @@ def test_two_draws_of_one_distribution_cannot_be_told_apart(space):
 def test_an_interval_holds_chance_about_as_often_as_it_says(monkeypatch):
   monkeypatch.setattr(two_sample.intervals, 'RESAMPLES', 300)
   draws = [
-    two_sample.test(sample(200, seed=2 * k), sample(200, seed=2 * k + 1, prefix='b'), 'features', seed=k)
+    two_sample.tell_apart(
+      sample(200, seed=2 * k), sample(200, seed=2 * k + 1, prefix='b'), 'features', seed=k
+    )
     for k in range(100)
   ]
   missed = sum(not found.low <= 0.5 <= found.high for found in draws)
@@ -39,13 +41,13 @@ def test_an_interval_holds_chance_about_as_often_as_it_says(monkeypatch):
 
 @pytest.mark.parametrize('space', ['features', 'pixels'])
 def test_a_shifted_distribution_is_told_apart(space):
-  found = two_sample.test(sample(200, seed=1), sample(200, seed=2, shift=8.0, prefix='b'), space)
+  found = two_sample.tell_apart(sample(200, seed=1), sample(200, seed=2, shift=8.0, prefix='b'), space)
   assert found.accuracy > 0.98
   assert 0.9 < found.low <= found.accuracy <= found.high <= 1.0
 
 
 def test_a_perfect_score_still_has_an_interval():
-  found = two_sample.test(sample(100, seed=1), sample(100, seed=2, shift=50.0, prefix='b'), 'features')
+  found = two_sample.tell_apart(sample(100, seed=1), sample(100, seed=2, shift=50.0, prefix='b'), 'features')
   assert found.accuracy == 1.0
   # 50 groups a set, all right: the exact lower end is 0.025 ** (1 / 50).
   assert (found.low, found.high) == (pytest.approx(0.9289, abs=1e-4), 1.0)
@@ -56,7 +58,7 @@ def test_shares_of_classes_do_not_tell_sets_apart():
   a.values[:, 1] += 9 * a.labels
   b.values[:, 1] += 9 * b.labels
   a = a.take(np.flatnonzero((a.labels == 0) | (np.arange(300) < 80)))  # 150 of class 0, 40 of class 1
-  found = two_sample.test(a, b, 'features')
+  found = two_sample.tell_apart(a, b, 'features')
   assert found.images == 190
   assert found.low < 0.5 < found.high
 
@@ -71,10 +73,10 @@ def test_patients_are_kept_together():
     return one._replace(values=one.values + np.array([marks[group] for group in one.groups], np.float32))
 
   a, b = marked('a', 1), marked('b', 2)
-  together = two_sample.test(a, b, 'pixels')
+  together = two_sample.tell_apart(a, b, 'pixels')
   assert together.accuracy < 0.75
   apart = [one._replace(groups=np.array([f'{k}-{i}' for i in range(200)])) for k, one in enumerate((a, b))]
-  assert two_sample.test(*apart, 'pixels').accuracy > 0.95
+  assert two_sample.tell_apart(*apart, 'pixels').accuracy > 0.95
   # 20 patients a set: the interval is wider than that of 200 images.
   assert together.high - together.low > 0.15
 
@@ -89,7 +91,7 @@ def test_at_most_so_many_images_with_the_same_shares(monkeypatch):
   ('images', 'per_group', 'there'), [(20, 1, '20 of 10'), (40, 10, '40 of 2')], ids=['images', 'patients']
 )
 def test_too_few_images_or_patients_are_said(images, per_group, there):
-  found = two_sample.test(
+  found = two_sample.tell_apart(
     sample(images, per_group=per_group), sample(200, prefix='b', per_group=per_group), 'features'
   )
   assert (found.accuracy, found.low, found.high) == (None, None, None)

@@ -13,7 +13,14 @@ from fetal_jax.data import rounds as rounds_lib
 from fetal_jax.data.grid import grid
 from fetal_jax.evaluate import fidelity, results, sweep, sweep_results
 from fetal_jax.evaluate.copies import audit
-from fetal_jax.evaluate.results import Evaluation, Fidelity, Leakage
+from fetal_jax.evaluate.results import (
+  Evaluation,
+  Fidelity,
+  JudgeRecall,
+  Leakage,
+  TwoSample,
+  TwoSampleScore,
+)
 from fetal_jax.evaluate.stage import agreement
 from fetal_jax.evaluate.sweep_results import Common, Recommended, SweepResults, SweepRow
 
@@ -74,6 +81,20 @@ def _evaluation(class_names, drawn, copies) -> tuple[Evaluation, dict[str, bytes
       test_patient_overlap=0.5,
     ),
     agreement=agreement(labels, judged, class_names),
+    judge_recall=JudgeRecall(
+      images=240,
+      accuracy=0.85,
+      per_class=dict.fromkeys(class_names, 0.85),
+      counts=dict.fromkeys(class_names, 40),
+    ),
+    two_sample=[
+      TwoSample(
+        space='features',
+        classifier='logistic regression on the features',
+        synthetic=TwoSampleScore(images=60, accuracy=0.72, low=0.66, high=0.78),
+        control=TwoSampleScore(images=60, accuracy=0.51, low=0.44, high=0.58),
+      ),
+    ],
     fidelity=Fidelity(n=60, reference=60, **{name: summarise(offset) for name, offset in sets.items()}),
     memorisation=copied,
   )

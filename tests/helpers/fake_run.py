@@ -9,6 +9,7 @@ from fetal_jax.evaluate.results import (
   Fidelity,
   FidelityScores,
   FidelitySet,
+  JudgeRecall,
   Leakage,
   Near,
   SpaceAudit,
@@ -89,6 +90,8 @@ def evaluation(**spaces: SpaceAudit | None) -> Evaluation:
       split='paper', split_hash='0', trained_on='one side', shared_patients=1, test_patient_overlap=0.5
     ),
     agreement=Agreement(accuracy=0.5, per_class={'brain': 0.5}, confusion=[[1]]),
+    judge_recall=JudgeRecall(images=40, accuracy=0.8, per_class={'brain': 0.8}, counts={'brain': 40}),
+    two_sample=[],
     fidelity=Fidelity(
       n=60, reference=60, synthetic=_SET, real_train=_SET, synthetic_to_train=_SET, noise=_SET
     ),

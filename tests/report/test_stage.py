@@ -205,10 +205,11 @@ def test_comparisons_and_audits_are_in_the_json(report):
   )
   assert results['evaluation']['memorisation']['spaces']['pixel']['near']['copied'] is False
   assert results['sweep']['recommended']['flags']
-  assert len(results['summary']['sentences']) == 3
+  assert results['quality']['told_apart'] == 'told apart'
+  assert len(results['summary']['sentences']) == 4
 
 
-def test_the_page_opens_with_three_sentences(report, text):
+def test_the_page_opens_with_four_sentences(report, text):
   sentences = files.read_json(report / 'results.json')['summary']['sentences']
   opening = re.sub(r'<[^>]+>', '', text[text.index('id="summary"') : text.index('<nav')])
   opening = html.unescape(opening).replace('\xa0', ' ')
@@ -266,7 +267,7 @@ def further(tmp_path_factory):
 
 def test_curve_and_filter_have_their_sections(further):
   results = files.read_json(further / 'report' / 'results.json')
-  assert len(results['summary']['sentences']) == 3
+  assert len(results['summary']['sentences']) == 4
   assert [p['images'] for p in results['curve']['synthetic']['models']['resnet50']['points']] == [12, 24, 96]
   assert results['filter']['planned']['regime'] == 'synth_r12_kept_then_real'
   assert results['filter']['kept']['rounds']['1']['kept_per_class'] == [6] * 6

@@ -17,6 +17,7 @@ from fetal_jax.report.sections import (
   leakage,
   limits,
   missing,
+  quality,
   ran,
   summary,
   sweep,
@@ -33,7 +34,7 @@ def make(run: Run, workdir: pathlib.Path, *, show_real_images: bool) -> list[Sec
     show_real_images: whether the page may show real images.
   """
   found = [
-    summary.section(run),
+    summary.section(run, quality.row(run, workdir, show_real_images=show_real_images)),
     accuracy.section(run),
     certainty.section(run),
     curve.section(run),

@@ -1,9 +1,10 @@
 """Fidelity: how near the synthetic images come to real ones, beside a floor and a ceiling."""
 
 from fetal_jax.evaluate.results import Agreement, Evaluation, Fidelity, FidelityScores
-from fetal_jax.report.format import digits
+from fetal_jax.report.format import brackets, digits
 from fetal_jax.report.page import DASH, Block, Cell, Fold, Section, Table, Text
 from fetal_jax.report.run import Run
+from fetal_jax.report.sections import quality
 
 # Sets of `Fidelity`: (title, what each is).
 _SETS = {
@@ -34,7 +35,12 @@ def section(run: Run) -> Section | None:
   blocks: list[Block]
   if run.evaluation:
     found = run.evaluation
-    blocks = [overall(found), agreement(found), Fold('Class by class', [by_class(found.fidelity)])]
+    blocks = [
+      overall(found),
+      told_apart(found),
+      agreement(found),
+      Fold('Class by class', [by_class(found.fidelity)]),
+    ]
   elif run.rounds:
     blocks = [
       Text('How near the synthetic images come to real ones has not been measured: run --stage=evaluate.')
@@ -56,6 +62,24 @@ def overall(evaluation: Evaluation) -> Table:
   return Table('fidelity-overall', 'Fidelity and diversity', columns, rows, list(dict.fromkeys(notes)))
 
 
+def told_apart(evaluation: Evaluation) -> Table:
+  """Shows how well classifiers tell synthetic images, and real training images, from real test images."""
+  rows, notes = (
+    [],
+    [
+      'Balanced accuracy in percent on images that the classifier was not trained on, whole patients at a time where they '
+      'are known; 50 is chance. Both sets have equally many images of every class.'
+    ],
+  )
+  for title, score in quality.tests(evaluation.two_sample):
+    value = DASH if score.accuracy is None else f'{100 * score.accuracy:.1f}'
+    rows.append([Cell(title), Cell(value, small=brackets(score)), Cell(f'{score.images:,}')])
+    if score.why:
+      notes.append(f'{title}: {score.why}.')
+  columns = ['Told from real test images', 'Right', 'Images of each']
+  return Table('two-sample', 'Can they be told from real images?', columns, rows, notes)
+
+
 def by_class(fidelity: Fidelity) -> Table:
   """Shows the synthetic images of every class, with the figures of real training images beneath."""
   floor = {row.name: row for row in fidelity.real_train.per_class}
@@ -75,15 +99,31 @@ def agreement(evaluation: Evaluation) -> Table:
   """Shows how often the judge sees the class that was asked for, and what it sees instead."""
   found = evaluation.agreement
   rows = []
+  real = evaluation.judge_recall
   for k, (name, share) in enumerate(found.per_class.items()):
-    agrees = DASH if share is None else f'{100 * share:.1f}'
-    cells = (name, agrees, _else_seen_as(found, k), f'{sum(found.confusion[k]):,}')
-    rows.append([Cell(text) for text in cells])
+    cells = (name, _percent(share), _percent(real.per_class[name]), _else_seen_as(found, k))
+    counts = (f'{sum(found.confusion[k]):,}', f'{real.counts[name]:,}')
+    rows.append([Cell(text) for text in (*cells, *counts)])
   total = sum(sum(row) for row in found.confusion)
-  rows.append([Cell('all'), Cell(f'{100 * found.accuracy:.1f}'), Cell(DASH), Cell(f'{total:,}')])
-  columns = ['Asked for', 'Judge agrees', 'Else most often seen as', 'Images']
-  notes = [f'Percent. The judge: {evaluation.judge}.']
+  cells = ('all', _percent(found.accuracy), _percent(real.accuracy), DASH, f'{total:,}', f'{real.images:,}')
+  rows.append([Cell(text) for text in cells])
+  columns = [
+    'Asked for',
+    'Judge agrees',
+    'Right on real test images',
+    'Else most often seen as',
+    'Synthetic',
+    'Real',
+  ]
+  notes = [
+    f'Percent. The judge: {evaluation.judge}. Where it is right for fewer than half of the real images of a class, it '
+    'cannot judge that class.'
+  ]
   return Table('agreement', 'Does a classifier see what was asked for?', columns, rows, notes)
+
+
+def _percent(share: float | None) -> str:
+  return DASH if share is None else f'{100 * share:.1f}'
 
 
 def _else_seen_as(found: Agreement, k: int) -> str:

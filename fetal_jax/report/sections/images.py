@@ -31,27 +31,48 @@ def section(run: Run, workdir: pathlib.Path, *, show_real_images: bool) -> Secti
   return Section('images', 'Images', blocks, nav='Images') if blocks else None
 
 
-def examples(run: Run, workdir: pathlib.Path, *, show_real_images: bool) -> Strips:
-  """Returns for each class a strip of real and one of synthetic images."""
-  real = real_examples(workdir, EXAMPLES_PER_CLASS) if show_real_images else {}
+def examples(
+  run: Run,
+  workdir: pathlib.Path,
+  *,
+  show_real_images: bool,
+  per_class: int = EXAMPLES_PER_CLASS,
+  name: str = '',
+) -> Strips:
+  """Returns for each class a strip of real and one of synthetic images.
+
+  Args:
+    run: what the workdir holds.
+    workdir: where the images are.
+    show_real_images: whether real ones may be shown.
+    per_class: number of images a strip.
+    name: begins the names of the files, where a page has several such strips.
+  """
+  real = real_examples(workdir, per_class) if show_real_images else {}
   synthetic = {}
   if run.rounds:
     folder = rounds_lib.folder_of(workdir, run.rounds[0].round)
-    synthetic = synthetic_examples(folder, EXAMPLES_PER_CLASS)
+    synthetic = synthetic_examples(folder, per_class)
   rows = []
-  for k, name in enumerate(run.data.class_names if run.data else synthetic):
+  for k, of in enumerate(run.data.class_names if run.data else synthetic):
     cells: list[Picture | str] = []
     for kind, images in (('real', real), ('synthetic', synthetic)):
-      if name in images and len(images[name]):
-        alt = f'{len(images[name])} {kind} images of the class {name}'
-        file = f'{kind}_{k}_{re.sub(r"[^A-Za-z0-9]+", "_", name)[:40]}.png'
-        cells.append(Picture(file, alt, alt, {'light': strip(images[name])}))
+      if of in images and len(images[of]):
+        alt = f'{len(images[of])} {kind} images of the class {of}'
+        file = f'{name}{"_" * bool(name)}{kind}_{k}_{re.sub(r"[^A-Za-z0-9]+", "_", of)[:40]}.png'
+        cells.append(Picture(file, alt, alt, {'light': strip(images[of])}))
       else:
         cells.append(_NOT_SHOWN[kind])
-    rows.append((name, cells))
+    rows.append((of, cells))
   return Strips(
     ['Real, training side', f'Synthetic{f", round {run.rounds[0].round}" if run.rounds else ""}'], rows
   )
+
+
+def attribution(run: Run, strips: Strips) -> str:
+  """Returns the line that must stand beneath strips; '' where they show no real image, or none that needs one."""
+  del run, strips
+  return ''
 
 
 def previews(run: Run, workdir: pathlib.Path, *, with_rounds: bool) -> list[Picture]:

@@ -1,6 +1,7 @@
-"""The page's opening: what was done, whether synthetic data helped, whether anything was copied, and the main figures."""
+"""The page's opening: what was done, did it help, how good the images are, was anything copied; and the main figures."""
 
 import math
+from collections.abc import Sequence
 
 from fetal_jax.report.estimates import changed
 from fetal_jax.report.format import interval, points
@@ -8,9 +9,9 @@ from fetal_jax.report.groups import groups, mean_accuracy
 from fetal_jax.report.names import model_title
 from fetal_jax.report.page import Answers, Block, Section, Text, Tiles
 from fetal_jax.report.run import Run, num_images
-from fetal_jax.report.sections import copies
+from fetal_jax.report.sections import copies, quality
 
-_QUESTIONS = ('What was done', 'Did synthetic data help?', 'Was anything copied?')
+_QUESTIONS = ('What was done', 'Did synthetic data help?', quality.QUESTION, 'Was anything copied?')
 _WAYS = {
   'synth_r12_then_real': 'starting from synthetic images of both rounds and fine-tuning on real ones',
   'synth_r1_then_real': 'starting from synthetic images of round 1 and fine-tuning on real ones',
@@ -18,11 +19,12 @@ _WAYS = {
 }
 
 
-def section(run: Run) -> Section:
-  """Says the run in three sentences and a few figures."""
+def section(run: Run, images: Sequence[Block] = ()) -> Section:
+  """Says the run in four answers and a few figures; `images` are shown after them."""
   blocks: list[Block] = [Answers(list(zip(_QUESTIONS, sentences(run), strict=True)))]
   if figures := tiles(run):
     blocks.append(Tiles(figures))
+  blocks += images
   blocks.append(
     Text(
       'Neither the images nor the classifiers may inform care.', verdict='Not for medical use.', callout=True
@@ -32,8 +34,8 @@ def section(run: Run) -> Section:
 
 
 def sentences(run: Run) -> list[str]:
-  """Returns the answers to the opening's three questions."""
-  return [what_was_done(run), did_it_help(run), copies.was_it_copied(run)]
+  """Returns the answers to the opening's four questions."""
+  return [what_was_done(run), did_it_help(run), quality.how_good(run), copies.was_it_copied(run)]
 
 
 def tiles(run: Run) -> list[tuple[str, str]]:

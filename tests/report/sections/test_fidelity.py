@@ -67,13 +67,37 @@ def test_agreement_by_class_and_in_all(run):
   assert table.rows[-1][1].text == f'{100 * found.accuracy:.1f}'
   counts = found.confusion[0]
   other = max(range(1, 6), key=lambda j: counts[j])
-  assert table.rows[0][2].text == f'{fake_workdir.CLASSES[other]} ({counts[other]})'
+  assert table.rows[0][3].text == f'{fake_workdir.CLASSES[other]} ({counts[other]})'
+  # The judge's own recall on real images stands beside, with their number.
+  assert (table.columns[2], table.rows[0][2].text, table.rows[0][5].text) == (
+    'Right on real test images', '85.0', '40'
+  )  # fmt: skip
+  assert (table.rows[-1][2].text, table.rows[-1][5].text) == ('85.0', '240')
   assert table.notes[0].startswith('Percent. The judge: last hidden layer of resnet50')
 
 
+def test_how_well_sets_are_told_apart_stands_beside_its_control(run):
+  table = fidelity.told_apart(run.evaluation)
+  assert [[cell.text for cell in row] for row in table.rows] == [
+    ['Synthetic images, by a logistic regression on the features', '72.0', '60'],
+    ['Real training images, by a logistic regression on the features', '51.0', '60'],
+  ]
+  assert table.rows[0][1].small == '[66.0,\xa078.0]'
+
+
+def test_too_few_images_to_tell_apart_are_a_dash_with_a_reason(run):
+  one = run.evaluation.two_sample[0]
+  few = msgspec.structs.replace(
+    one, control=msgspec.structs.replace(one.control, accuracy=None, low=None, high=None, why='too few')
+  )
+  table = fidelity.told_apart(msgspec.structs.replace(run.evaluation, two_sample=[few]))
+  assert table.rows[1][1].text == '–'
+  assert table.notes[-1] == 'Real training images, by a logistic regression on the features: too few.'
+
+
 def test_the_section_has_its_tables_in_order(run):
-  overall, agreement, classes = fidelity.section(run).blocks
-  assert (overall.id, agreement.id) == ('fidelity-overall', 'agreement')
+  overall, apart, agreement, classes = fidelity.section(run).blocks
+  assert (overall.id, apart.id, agreement.id) == ('fidelity-overall', 'two-sample', 'agreement')
   assert isinstance(classes, Fold)
   assert [table.id for table in classes.blocks] == ['fidelity-classes']
 

@@ -77,7 +77,8 @@ def test_without_synthetic_strips_the_previews_are_shown(workdir):
   assert [picture.file for picture in sheets.pictures] == [
     'training_samples.png', 'round_1.png', 'round_2.png'
   ]  # fmt: skip
-  assert 'after 2,000 steps' in sheets.pictures[0].caption
+  assert 'after 2,000 training steps' in sheets.pictures[0].caption
+  assert 'drawn as the data set is' in sheets.pictures[0].caption
 
 
 @pytest.mark.parametrize('channels', [1, 3])

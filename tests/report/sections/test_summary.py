@@ -77,14 +77,15 @@ def test_the_main_figures():
   assert summary.tiles(make()) == []
 
 
-def test_the_section_asks_three_questions_and_warns():
+def test_the_section_asks_four_questions_and_warns():
   answers, warning = summary.section(make()).blocks
   assert isinstance(answers, Answers)
   assert [question for question, _ in answers.rows] == [
-    'What was done', 'Did synthetic data help?', 'Was anything copied?'
+    'What was done', 'Did synthetic data help?', 'How good are the images?', 'Was anything copied?'
   ]  # fmt: skip
   assert warning == Text(
     'Neither the images nor the classifiers may inform care.', verdict='Not for medical use.', callout=True
   )
+  assert summary.section(make(), [Text('a row of images')]).blocks[1] == Text('a row of images')
   with_figures = summary.section(make(runs=[classifier('real', test_accuracy=0.9)])).blocks
   assert isinstance(with_figures[1], Tiles)
