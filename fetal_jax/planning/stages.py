@@ -304,7 +304,7 @@ def _classifier(
     works.append(
       Work(
         stage,
-        f'{model}, {_many(len(mine), "regime")}{" and the judge" * judges}, {_many(classify.num_seeds, "seed")}: {steps:,} steps of {classify.batch_size}',
+        f'{model}, {_many(len(mine), "regime")}{", judge" * judges}, {_many(classify.num_seeds, "seed")}: {steps:,} steps of {classify.batch_size}',
         ((step, float(steps)), (seen, judged / classify.eval_batch_size)),
         compiled=sum(map(program.size, (begin, step, seen))),
       )

@@ -105,8 +105,8 @@ def agreement(evaluation: Evaluation) -> Table:
     counts = (f'{sum(found.confusion[k]):,}', f'{real.counts[name]:,}')
     rows.append([Cell(text) for text in (*cells, *counts)])
   total = sum(sum(row) for row in found.confusion)
-  cells = ('all', _percent(found.accuracy), _percent(real.accuracy), DASH, f'{total:,}', f'{real.images:,}')
-  rows.append([Cell(text) for text in cells])
+  last = ('all', _percent(found.accuracy), _percent(real.accuracy), DASH, f'{total:,}', f'{real.images:,}')
+  rows.append([Cell(text) for text in last])
   columns = [
     'Asked for',
     'Judge agrees',
