@@ -15,7 +15,7 @@ from fetal_jax.data import prepare, prepared
 from fetal_jax.evaluate import judge
 from fetal_jax.runtime import files
 from fetal_jax.runtime.errors import UserError
-from fetal_jax.train import classify
+from fetal_jax.train import classify, synthetic_sets
 from fetal_jax.train import results as train_results
 from fetal_jax.train.results import Normalisation
 
@@ -94,6 +94,13 @@ def test_it_was_trained_on_other_images_than_those_it_is_asked_about(workdir):
   whose = data.records.patients
   assert not np.isin(whose[test], whose[np.concatenate([fit, choose])]).any()
   assert not np.isin(whose[rest], whose[np.concatenate([fit, choose])]).any()
+  (plan,) = classify._judge_plans(
+    _config(), workdir, 'resnet50', data, synthetic_sets.SyntheticSets({}, {}), None
+  )
+  assert plan.protocol == 'honest'
+  assert np.array_equal(plan.train[0].indices, fit)
+  assert np.array_equal(plan.select.indices, choose)
+  assert np.array_equal(plan.test.indices, test)
   metrics = train_results.read(workdir / 'judge' / 'classify' / 'resnet50' / 'real' / 'seed_0')
   assert (metrics.real_images, metrics.synthetic_images) == (len(fit), 0)
   # As many steps as the training on all real images, rounded up to whole epochs.

@@ -160,8 +160,12 @@ def test_previews_are_drawn_as_the_data_set_will_be(tmp_path, monkeypatch):
   monkeypatch.setattr(diffusion, 'make_sample', make_sample)
   monkeypatch.setattr(diffusion_actions, 'preview', lambda *args, **about: previews.append(about))
   config = tiny.make_config(
-    *('--config.sample.method=ddim', '--config.sample.steps=7', '--config.sample.guidance_scale=1.5'),
-    *('--config.sample.eta=0.25', '--config.sample.clip=none', '--config.sample.guidance_interval=(100,900)'),
+    *('--config.sample.method=ancestral', '--config.sample.steps=7', '--config.sample.guidance_scale=1.5'),
+    *(
+      '--config.sample.guidance_at=mean',
+      '--config.sample.clip=none',
+      '--config.sample.guidance_interval=(100,900)',
+    ),
   )
   there = types.SimpleNamespace(
     images=np.zeros((1, 8, 8, 1), np.uint8),
@@ -172,8 +176,8 @@ def test_previews_are_drawn_as_the_data_set_will_be(tmp_path, monkeypatch):
     training = types.SimpleNamespace(nets=nets, mesh=None, key_preview=None)
     diffusion._actions(config, training, there, None, tmp_path)
   alike = {
-    'steps': 7, 'image_shape': (8, 8, 1), 'method': 'ddim', 'guidance_interval': (100, 900), 'guidance_at': 'x_t',
-    'eta': 0.25, 'clip': None,
+    'steps': 7, 'image_shape': (8, 8, 1), 'method': 'ancestral', 'guidance_interval': (100, 900),
+    'guidance_at': 'mean', 'eta': 0.0, 'clip': None,
   }  # fmt: skip
   assert asked == [{**alike, 'guidance_scale': 1.5}, {**alike, 'guidance_scale': 0.0}]
   assert [about['guided'] for about in previews] == [True, False]
