@@ -140,8 +140,11 @@ def test_the_control_takes_as_many_steps_as_what_it_controls(workdir):
 
 def test_the_report_is_written_and_self_contained(workdir):
   page = (workdir / 'report' / 'index.html').read_text()
-  for number in (1, 2):  # of the data; classifiers have the paper's numbers where the data are the paper's
-    assert f'Table {number}' in page
+  for title in (
+    'Drawn images',
+    'Synthetic images',
+  ):  # tables have the paper's numbers where the data are the paper's
+    assert title in page
   assert 'table-vit_b_32' in page
   assert 'ViT-B/32 (reduced, ' in page
   assert 'http-equiv="refresh"' not in page
@@ -173,8 +176,8 @@ def test_running_again_does_nothing_and_says_so(workdir, command_here):
 @pytest.mark.slow
 def test_the_notebook_of_results_shows_it(smallest):
   notebook = execute(NOTEBOOKS / 'results.ipynb', workdir=str(smallest))
-  for number in (1, 2):
-    assert f'Table {number}' in printed(notebook)
+  for title in ('Drawn images', 'Synthetic images'):
+    assert title in printed(notebook)
   metrics = read_json(smallest / 'classify' / 'vit_b_32' / 'real' / 'seed_0' / 'metrics.json')
   assert f'all: {metrics["test_accuracy"]:.3f}' in printed(notebook)
   assert pictures(notebook) >= 4

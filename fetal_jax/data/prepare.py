@@ -325,6 +325,10 @@ def _log_split(name: str, summary: splits.SplitSummary) -> None:
       if not count and summary.totals[side]:
         logging.warning('class %s has no %s images: nothing can be said of it there', label, side)
   logging.info('  %s %10d %10d %10d', 'all'.ljust(width), *summary.totals.values())
+  if not summary.totals['validation']:
+    logging.info(
+      '  no image is held out for validation (classify.protocol=paper): the test images choose the epoch'
+    )
   if summary.patients is None:
     logging.warning(
       'the patients of %s of %s images are unknown: whether somebody is in train and test at once cannot be said%s',
@@ -334,10 +338,6 @@ def _log_split(name: str, summary: splits.SplitSummary) -> None:
     )
     return
   logging.info('  %s %10d %10d %10d', 'patients'.ljust(width), *summary.patients.values())
-  if not summary.totals['validation']:
-    logging.info(
-      '  no image is held out for validation (classify.protocol=paper): the test images choose the epoch'
-    )
   logging.info(
     '  %.1f %% of the test images show a patient who is also in train or validation, %.1f %% in the same class',
     100 * (summary.test_patient_overlap or 0),

@@ -127,6 +127,7 @@ def count(tree):
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow  # tests/models/test_unet.py counts the UNet's, too
 def test_the_released_networks_have_their_parameters():
   x, t = jnp.zeros((1, 128, 128, 3)), jnp.zeros(1, jnp.int32)
   unet = gd.build(RELEASED_UNET)
