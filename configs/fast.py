@@ -12,7 +12,7 @@ Fetches the published archive (2.1 GB) unless --config.data.path names it. Cost 
     network  memory in training  training  drawing  classifiers
     w128     52 GiB              6.2 h     0.7 h    13 h
 
-MedMamba takes 9 h of the classifiers. With --config.diffusion.microbatches=2 training fits 40 GB. Measured on one H200:
+MedMamba takes 11 h of the classifiers. With --config.diffusion.microbatches=2 training fits 40 GB. Measured on one H200:
 drawing takes 0.3 h and 10.6 GiB; training was not measured.
 """
 

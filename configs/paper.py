@@ -37,10 +37,10 @@ Fetches the published archive (2.1 GB) unless --config.data.path names it. Cost 
 (half or twice as much is possible):
 
     network  memory in training  training  drawing  classifiers
-    w128     52 GiB              12 h      6.5 h    58 h
-    w256     97 GiB              27 h      12 h     58 h
+    w128     52 GiB              12 h      6.5 h    78 h
+    w256     97 GiB              27 h      12 h     78 h
 
-MedMamba takes 41 h of the classifiers. With --config.diffusion.microbatches=2 `w128` fits 40 GB and `w256` 80 GB.
+MedMamba takes 55 h of the classifiers. With --config.diffusion.microbatches=2 `w128` fits 40 GB and `w256` 80 GB.
 Measured on one H200: drawing takes 3.2 h and 10.6 GiB (`w128`), 6.7 h and 10.4 GiB (`w256`, 128 images
 a batch); training was not measured.
 """

@@ -149,4 +149,4 @@ def pixels(images: UInt8[np.ndarray, 'n h w c']) -> Float[np.ndarray, 'n d']:
   cut = images[:, : rows * factor, : columns * factor].reshape(
     number, rows, factor, columns, factor, channels
   )
-  return cut.mean((2, 4), dtype=np.float32).reshape(number, -1) / 255
+  return cut.mean((2, 4), dtype=np.float32).reshape(number, rows * columns * channels) / 255

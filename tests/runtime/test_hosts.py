@@ -126,7 +126,7 @@ def test_the_first_process_speaks_and_writes(runs):
   assert log.count('diffusion: 6 of 6 steps') == 1
   assert len(list((runs[1] / 'logs' / 'diffusion').glob('events.*'))) == 1
   accounts = read_json(runs[1] / 'logs' / 'stages.json')
-  assert set(accounts) == {'prepare', 'diffusion', 'sample', 'classify', 'report'}
+  assert set(accounts) == {'prepare', 'diffusion', 'sample', 'classify', 'evaluate', 'report'}
   assert [maker['device'] for maker in accounts['sample']['makers']] == ['4 x cpu on 2 hosts']
 
 

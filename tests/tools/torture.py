@@ -41,7 +41,7 @@ COMMAND = (
 _CLOCKS = ('seconds', 'img_per_s', 'finished', 'peak_memory_gib', 'sha256_of_the_rest')
 # TFDS leaves the order of a record's fields to chance; what a run reads from there is in data/images.npy.
 _BY_NAME = re.compile(r'data/tfds/.*')
-_LOGS = re.compile(r'logs/run\.log|logs/stages\.json|logs/.*events\.out\.tfevents\..*')
+_LOGS = re.compile(r'(judge/)?logs/.*events\.out\.tfevents\..*|logs/run\.log|logs/stages\.json')
 
 
 def start(workdir: pathlib.Path, *arguments: str) -> subprocess.Popen:

@@ -168,7 +168,9 @@ TEXT = st.text(st.characters(codec='utf-8', exclude_categories=['Cc', 'Zl', 'Zp'
   str.strip
 )
 CELL = TEXT | st.sampled_from(['', ';', '"', '";"', "'", ',', '=1+1', 'ü', '\ufeff', '🙂'])
-NAME = CELL.filter(lambda name: name.removesuffix('.png').strip(' ./\\') and not set('/\\') & set(name))
+NAME = CELL.filter(
+  lambda name: name.removesuffix('.png').strip(' ./\\') and not set('/\\') & set(name) and name[0] != '.'
+)
 ROW = st.tuples(
   NAME, TEXT.filter(bool), st.sampled_from(list(PLANES.values())), CELL, CELL, CELL, st.sampled_from('01')
 )
