@@ -17,6 +17,7 @@ from fetal_jax.diffusion.sample import image_keys, make_sample
 from fetal_jax.planning import program
 from fetal_jax.planning.images import Images
 from fetal_jax.planning.program import Cost
+from fetal_jax.train import classify as classify_lib
 from fetal_jax.train import classify_step, diffusion_step, judge_parts, overview, regimes
 
 # Seconds that one core takes to read, store, read again and resize an image; or to draw it.
@@ -324,14 +325,7 @@ def _length(config: ml_collections.ConfigDict, name: str, images: Images, synthe
   side = images.train if classify.protocol == 'honest' else images.train + images.validation
   drawn = regime.count or len(regime.rounds) * synthetic // config.sample.rounds
   if name == regimes.CONTROL:
-    return classify.epochs * regimes.control_epoch_steps(
-      config.sample.rounds,
-      config.sample.per_class * images.classes,
-      epochs=classify.epochs,
-      pretrain_epochs=classify.pretrain_epochs,
-      batch_size=classify.batch_size,
-      steps_per_call=classify.steps_per_call,
-    ), classify.epochs
+    return classify.epochs * classify_lib.control_epoch_steps(config, images.classes), classify.epochs
   epochs = classify.epochs if regime.real else classify.pretrain_epochs or classify.epochs
   seen = side * regime.real + drawn
   return epochs * regimes.epoch_steps(seen, classify.batch_size, classify.steps_per_call), epochs

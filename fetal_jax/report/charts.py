@@ -1,8 +1,8 @@
 """What the charts of all sections share: themes, the styles of regimes, and drawing as SVG.
 
 A chart is a function of data and a `Theme` that returns a matplotlib Figure; `chart` draws it once and replaces the
-theme's colours for the other theme. All other colours are those of Okabe and Ito, which people with any common colour blindness can tell apart, and never the only
-difference between two lines.
+theme's colours for the other theme. All other colours are those of Okabe and Ito, which people with any common colour
+blindness can tell apart, and never the only difference between two lines.
 """
 
 import dataclasses

@@ -46,14 +46,14 @@ def unit(patients: int | None) -> str:
 
 def too_narrow(run: Run) -> str:
   """Says, after a blank, that a run's intervals may be too narrow because its patients are unknown; '' where they are known."""
-  if run.data is None or run.data.patients_known:
+  if unit_of_run(run) == 'patients':
     return ''
   return ' The patients are unknown: intervals over images are too narrow if several show one patient.'
 
 
 def unit_of_run(run: Run) -> str:
   """Returns what the intervals of a run's test images are over."""
-  return unit(0 if run.data is None or run.data.patients_known else None)
+  return 'patients' if run.data is None or run.data.patients_known else 'images'
 
 
 def resampled(patients: int | None, images: int) -> str:

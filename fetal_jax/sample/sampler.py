@@ -181,12 +181,7 @@ class Sampler:
       trained.guide,
       networks.make_sampling_process(trained.config, settings.method, settings.steps),
       image_shape=trained.image_shape,
-      method=settings.method,
-      guidance_scale=settings.guidance_scale,
-      guidance_interval=settings.interval,
-      guidance_at=settings.guidance_at,
-      eta=settings.eta,
-      clip=settings.clip,
+      **settings.arguments(),
     )
     whole, spread = devices.replicated(trained.mesh), devices.batch_sharding(trained.mesh)
     # Nothing is donated: the parameters stay, keys and labels are tiny, and x_T is made inside, so that XLA

@@ -157,7 +157,7 @@ def _plan(
   split_hash = data.info.split_hash
   settings = _settings(config, run.model, split_hash, weights) + synthetic.fingerprint(run.regime)
   control = (
-    _control_epoch_steps(config, len(data.records.class_names)) if run.regime == regimes.CONTROL else None
+    control_epoch_steps(config, len(data.records.class_names)) if run.regime == regimes.CONTROL else None
   )
   return RunPlan(
     name=run,
@@ -184,7 +184,7 @@ def _plan(
   )
 
 
-def _control_epoch_steps(config: ml_collections.ConfigDict, num_classes: int) -> int:
+def control_epoch_steps(config: ml_collections.ConfigDict, num_classes: int) -> int:
   """Returns the steps of an epoch of the control, by the synthetic images that the config asks for."""
   classify, sample = config.classify, config.sample
   return regimes.control_epoch_steps(

@@ -375,12 +375,7 @@ def _actions(
       nets.get('guide'),
       networks.make_sampling_process(config, asked.method, asked.steps),
       image_shape=data.images.shape[1:],
-      method=asked.method,
-      guidance_scale=asked.guidance_scale,
-      guidance_interval=asked.interval,
-      guidance_at=asked.guidance_at,
-      eta=asked.eta,
-      clip=asked.clip,
+      **asked.arguments(),
     )
     action = diffusion_actions.preview(
       sample,

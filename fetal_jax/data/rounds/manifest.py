@@ -1,7 +1,7 @@
 """A round's manifest.json: the labels it holds, the model and the sampler that drew it, and its files."""
 
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import ml_collections
 import msgspec
@@ -49,6 +49,17 @@ class SamplerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
       eta=sample.eta,
       clip=None if sample.clip == 'none' else sample.clip,
     )
+
+  def arguments(self) -> dict[str, Any]:
+    """Returns the keyword arguments of `diffusion.sample.make_sample`; the steps are in its `process`."""
+    return {
+      'method': self.method,
+      'guidance_scale': self.guidance_scale,
+      'guidance_interval': self.interval,
+      'guidance_at': self.guidance_at,
+      'eta': self.eta,
+      'clip': self.clip,
+    }
 
 
 class CheckpointMark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
